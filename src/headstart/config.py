@@ -1,0 +1,119 @@
+"""What an operator can set: the defaults, `headstart.toml` and the command line, in that order."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from headstart.errors import StartError
+from headstart.types import Generation
+
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+def bytes_of(size: int | str) -> int:
+    """`"2GiB"`, `"512M"`, `1000` -> bytes. Raises `StartError`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", str(size).upper())
+    if match is None:
+        raise StartError(f"'{size}' is not a size in bytes; write it like 2GiB, 512M or 0.")
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def default_data_dir() -> Path:
+    """`$XDG_DATA_HOME/headstart`, or `~/.local/share/headstart`."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "headstart"
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds of one embedded engine. Every model file that is served has an engine of its own."""
+
+    context_cells: Positive = 32_768
+    """Tokens that fit in llama.cpp's context, of all running requests and hot prefixes together. It is also the most
+    that one request may have, where the model was trained for as many."""
+    max_sequences: Annotated[int, msgspec.Meta(ge=1, le=128)] = 8
+    """Requests computed at once."""
+    max_waiting: Annotated[int, msgspec.Meta(ge=0)] = 128
+    """Requests that may wait; one more gets 429 with Retry-After."""
+    hot_prefixes: Annotated[int, msgspec.Meta(ge=0, le=120)] = 8
+    """Idle prefixes that stay in the context."""
+    hot_cells: Annotated[int, msgspec.Meta(ge=0)] = 8_192
+    """Tokens that idle prefixes may hold there: idle cells slow down every other request's attention."""
+    prefill_tokens: Annotated[int, msgspec.Meta(ge=16, le=8192)] = 512
+    """Prompt tokens computed per step when nothing else runs."""
+    prefill_tokens_while_decoding: Annotated[int, msgspec.Meta(ge=16, le=8192)] = 128
+    """The same while other requests wait for their next token: what a long prompt may delay them by."""
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """CPU threads; 0: one per core this process may use."""
+    gpu_layers: int = -1
+    """Layers offloaded, where llama.cpp was built with a GPU backend; -1: all."""
+    kv_type: str = "f16"
+    """Type of the cached keys and values: f16, or f32 for exact comparisons."""
+    ram_cache: int | str = "2GiB"
+    """Bytes of main memory for blocks of idle prefixes."""
+    max_output_tokens: Positive = 2_048
+    """Output tokens of a request that doesn't say `max_output_tokens`."""
+
+
+class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A served name. Names with the same `file` share one engine; no file: the demo model."""
+
+    name: str
+    file: str | None = None
+    generation: Generation = "interval"
+
+
+class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Lives of `in_memory` entries, in seconds (CONTRACT.md: 5 to 10 minutes idle, never longer than an hour)."""
+
+    in_memory_idle: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 600.0
+    in_memory_total: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 3600.0
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything. `headstart serve --config FILE` reads it from TOML of the same names."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
+    data_dir: str = ""
+    max_body: int | str = "32MiB"
+    """Bytes of one request's body; more is refused unread with 413."""
+    models: tuple[ModelConfig, ...] = (ModelConfig(name="gpt-4.1-mini"),)
+    engine: EngineConfig = EngineConfig()
+    retention: RetentionConfig = RetentionConfig()
+
+    @property
+    def data_path(self) -> Path:
+        """Where the demo model, the keys and the secret are."""
+        return Path(self.data_dir).expanduser() if self.data_dir else default_data_dir()
+
+
+def load(path: Path | None, overrides: dict[str, Any]) -> Config:
+    """Read the file, if any, and lay `overrides` (the command line's, by field name) over it. Raises `StartError`."""
+    settings: dict[str, Any] = {}
+    if path is not None:
+        try:
+            settings = msgspec.toml.decode(path.read_bytes())
+        except OSError as error:
+            raise StartError(f"The configuration {path} can't be read: {error.strerror}.") from error
+        except msgspec.DecodeError as error:
+            raise StartError(f"The configuration {path} is not valid TOML: {error}.") from error
+    merged = settings | overrides
+    for section in ("engine", "retention"):
+        if section in settings and section in overrides:
+            merged[section] = {**settings[section], **overrides[section]}
+    try:
+        config = msgspec.convert(merged, Config)
+    except msgspec.ValidationError as error:
+        where = path or "the command line"
+        raise StartError(f"{where}: {str(error).replace('$.', '').replace('`', chr(39))}.") from error
+    bytes_of(config.max_body), bytes_of(config.engine.ram_cache)
+    names = [model.name for model in config.models]
+    if not names or len(set(names)) != len(names):
+        raise StartError("models: at least one name, and each name once.")
+    return config

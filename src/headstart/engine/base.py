@@ -1,0 +1,46 @@
+"""What an engine is: one method that turns a prompt and a plan into events. Implementations: `embedded`, `fake`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple, Protocol
+
+from headstart.types import Event, ModelInfo, Plan, Prompt, Sampling
+
+
+class EngineStats(NamedTuple):
+    """A moment's picture of an engine. Tokens and bytes; counters run from its start."""
+
+    running: int = 0
+    waiting: int = 0
+    context_cells: int = 0
+    context_cells_used: int = 0
+    ram_blocks: int = 0
+    ram_bytes: int = 0
+    ram_budget: int = 0
+    tokens_prefilled: int = 0
+    tokens_read: int = 0
+    tokens_decoded: int = 0
+    preemptions: int = 0
+
+
+class Engine(Protocol):
+    """Computes prompts, and keeps what it computed of them for as long as their plans say."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model that runs here."""
+
+    def generate(self, prompt: Prompt, plan: Plan, sampling: Sampling) -> AsyncIterator[Event]:
+        """Yield `Started` once, `Delta`s, and `Finished` once.
+
+        Closing the iterator early cancels the request and frees what it held; what was computed of its prompt may stay
+        cached. Raises `Overloaded` if the waiting queue is full, `ContextLengthExceeded` if the prompt leaves no room
+        for one output token, `InvalidRequest` for a grammar that can't be built, `EngineFailed` if computing failed.
+        """
+
+    def stats(self) -> EngineStats:
+        """Counts and sizes now; callable from any thread, never blocks."""
+
+    async def close(self) -> None:
+        """Stop, cancelling what runs; every open iterator ends with `EngineFailed`. Idempotent."""
