@@ -1,0 +1,255 @@
+"""The embedded engine: llama.cpp in this process, driven by one thread that owns the context.
+
+    event loop                      engine's thread
+    generate ──Sequence──> inbox ──> scheduler.step() ... llama_decode (without Python's lock)
+    EventStream <── one call per step ── events
+
+Nothing of the event loop waits for the thread, and the thread waits for nothing but its inbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from headstart.cache.index import PrefixIndex
+from headstart.config import EngineConfig, bytes_of
+from headstart.engine.base import EngineStats
+from headstart.engine.llama import LlamaContext, LlamaModel, LlamaSampler
+from headstart.engine.pages import pages_for
+from headstart.engine.scheduler import Limits, Scheduler
+from headstart.engine.sequence import Sequence
+from headstart.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, Overloaded, RequestError
+from headstart.types import BLOCK_TOKENS, Event, Finished, ModelInfo, Plan, Prompt, Sampling
+
+log = logging.getLogger("headstart.engine")
+
+IDLE_SECONDS = 1.0  # how often an idle engine looks for what has expired
+BLOCKS_BETWEEN_STEPS = 2  # written to RAM per step while requests run: under a millisecond
+
+
+class EventStream:
+    """One request's events, for `async for`. Closing it, or dropping it, cancels the request."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, closed: Callable[[EventStream], None]) -> None:
+        self.loop = loop
+        self.sequence: Sequence | None = None
+        self._events: asyncio.Queue[Event | RequestError] = asyncio.Queue()
+        self._closed = closed
+        self._open = True
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self._open:
+            raise StopAsyncIteration
+        event = await self._events.get()
+        if isinstance(event, RequestError):
+            self.close()
+            raise event
+        if isinstance(event, Finished):
+            self.close()
+        return event
+
+    def deliver(self, event: Event | RequestError) -> None:
+        """Called on the event loop."""
+        self._events.put_nowait(event)
+
+    def close(self) -> None:
+        """No more events are wanted. Idempotent."""
+        if self._open:
+            self._open = False
+            self._closed(self)
+
+    async def aclose(self) -> None:
+        """As an async generator's."""
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class EmbeddedEngine:
+    """`Engine` on one llama.cpp context. Raises `StartError` if the context can't be made."""
+
+    def __init__(self, model: LlamaModel, config: EngineConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        length = min(config.context_cells, model.context_length)
+        cells = (pages_for(config.context_cells) + 2) * BLOCK_TOKENS  # so that the longest request has its spare page
+        self._limits = Limits(
+            cells,
+            config.max_sequences,
+            config.hot_prefixes,
+            config.hot_cells,
+            config.prefill_tokens,
+            config.prefill_tokens_while_decoding,
+        )
+        self._model, self._config, self._clock = model, config, clock
+        self._context = LlamaContext(
+            model,
+            cells=cells,
+            batch=self._limits.batch,
+            sequences=config.max_sequences + config.hot_prefixes,
+            threads=config.threads or len(os.sched_getaffinity(0)),
+            kv_type=config.kv_type,
+        )
+        self._index = PrefixIndex(bytes_of(config.ram_cache))
+        self._scheduler = Scheduler(self._context, self._index, self._limits, reuse=model.cuttable)
+        if not model.cuttable:
+            log.warning("This model's memory can't be cut at a boundary: its prompts are served without prefix cache.")
+        self._info = ModelInfo(length, model.vocabulary_size, f"{model.description}, {model.size / 1e6:.0f} MB")
+        self._inbox: SimpleQueue[Sequence | None] = SimpleQueue()
+        self._outbox: list[tuple[EventStream, Event | RequestError]] = []
+        self._open: set[int] = set()
+        self._seconds_per_request, self._busy = 1.0, 0.0
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="headstart-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model that runs here."""
+        return self._info
+
+    # ------------------------------------------------------------------------------------------------ the event loop's
+
+    def generate(self, prompt: Prompt, plan: Plan, sampling: Sampling) -> EventStream:
+        """See `Engine.generate`."""
+        if self._closing:
+            raise EngineFailed("The server is shutting down.")
+        length = len(prompt.tokens)
+        self._check(prompt, sampling)
+        capacity = self._config.max_sequences + self._config.max_waiting
+        if len(self._open) >= capacity:
+            waits = math.ceil(self._seconds_per_request * len(self._open) / self._config.max_sequences)
+            raise Overloaded(
+                f"The server is busy: {capacity} requests are running or waiting. Please try again later.",
+                retry_after=min(max(waits, 1), 60),
+            )
+        room = self._info.context_length - length
+        max_tokens = min(sampling.max_tokens or self._config.max_output_tokens, room)
+        stream = EventStream(asyncio.get_running_loop(), self._forget)
+        sampler = LlamaSampler(self._model, sampling, max_tokens)
+        stream.sequence = Sequence(
+            prompt.tokens, plan, sampling, sampler, self._model, max_tokens, self._sender(stream)
+        )
+        self._open.add(id(stream))
+        self._inbox.put(stream.sequence)
+        return stream
+
+    def _check(self, prompt: Prompt, sampling: Sampling) -> None:
+        length, limit = len(prompt.tokens), self._info.context_length
+        if length >= limit:
+            path = next((segment.path for segment in prompt.segments if segment.path), "")
+            raise ContextLengthExceeded(
+                f"This model's maximum context length is {limit} tokens. However, your input resulted in {length} "
+                "tokens. Please reduce the length of the input.",
+                param=path.partition("[")[0].partition(".")[0] or None,
+            )
+        for token, _ in sampling.logit_bias:
+            if not 0 <= token < self._info.vocabulary_size:
+                raise InvalidRequest(
+                    f"Invalid key in 'logit_bias': {token}. Token ids of this model are 0 to "
+                    f"{self._info.vocabulary_size - 1}.",
+                    param="logit_bias",
+                )
+
+    def _sender(self, stream: EventStream) -> Callable[[Event | RequestError], None]:
+        return lambda event: self._outbox.append((stream, event))
+
+    def _forget(self, stream: EventStream) -> None:
+        self._open.discard(id(stream))
+        sequence = stream.sequence
+        if sequence is not None and not sequence.finished:
+            sequence.cancelled = True
+            self._inbox.put(None)
+
+    def stats(self) -> EngineStats:
+        """See `Engine.stats`."""
+        scheduler, tally = self._scheduler, self._index.tally()
+        counters = scheduler.counters
+        return EngineStats(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting) + self._inbox.qsize(),
+            context_cells=self._limits.cells,
+            context_cells_used=(scheduler.pool.total - scheduler.pool.free) * BLOCK_TOKENS,
+            ram_blocks=tally.stored,
+            ram_bytes=tally.stored_bytes,
+            ram_budget=self._index.budget,
+            tokens_prefilled=counters.prefilled,
+            tokens_read=counters.read,
+            tokens_decoded=counters.decoded,
+            preemptions=counters.preemptions,
+        )
+
+    async def close(self) -> None:
+        """See `Engine.close`. The model stays: others may use it."""
+        self._closing = True
+        self._inbox.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    # ------------------------------------------------------------------------------------------------------ the thread's
+
+    def _run(self) -> None:
+        idle = False
+        while True:
+            self._receive(wait=idle)
+            if self._closing:
+                break
+            began = self._clock()
+            running = len(self._scheduler.running)
+            try:
+                worked = self._scheduler.step(began)
+            except Exception as error:  # the process's edge: whatever it was, the next request is served
+                log.exception("The engine failed; running requests end with an error and the cache starts empty.")
+                self._scheduler.fail(EngineFailed(f"The engine failed while computing this request: {error}"))
+                worked = True
+            self._publish()
+            self._note_pace(running, self._clock() - began)
+            more = self._scheduler.tidy(self._clock(), BLOCKS_BETWEEN_STEPS)
+            idle = not worked and not more
+        self._scheduler.fail(EngineFailed("The server is shutting down."))
+        for sequence in self._scheduler.waiting:
+            sequence.sampler.close()
+            sequence.emit(EngineFailed("The server is shutting down."))
+        self._publish()
+        self._context.close()
+
+    def _receive(self, *, wait: bool) -> None:
+        try:
+            item = self._inbox.get(block=wait, timeout=IDLE_SECONDS)
+            while True:
+                if item is not None:
+                    self._scheduler.waiting.append(item)
+                item = self._inbox.get_nowait()
+        except Empty:
+            return
+
+    def _publish(self) -> None:
+        if not self._outbox:
+            return
+        batch, self._outbox = self._outbox, []
+        for loop in {stream.loop for stream, _ in batch}:
+            try:
+                loop.call_soon_threadsafe(_deliver, [(s, event) for s, event in batch if s.loop is loop])
+            except RuntimeError:
+                log.debug("An event loop was closed before its requests ended.")
+
+    def _note_pace(self, running: int, seconds: float) -> None:
+        """A moving estimate of a request's time in the context, for Retry-After."""
+        finished = running - len(self._scheduler.running)
+        self._busy += seconds * running
+        if finished > 0:
+            self._seconds_per_request += 0.2 * (self._busy / finished - self._seconds_per_request)
+            self._busy = 0.0
+
+
+def _deliver(batch: list[tuple[EventStream, Event | RequestError]]) -> None:
+    for stream, event in batch:
+        stream.deliver(event)

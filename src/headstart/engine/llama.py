@@ -1,0 +1,399 @@
+"""llama.cpp through llama-cpp-python's low-level API: a model, its tokenizer, a context, a sampler. Only this file
+imports `llama_cpp`.
+
+    LlamaModel ── weights and vocabulary, read-only, any thread
+      ├─ LlamaTokenizer    text -> ids, for `prompt`
+      ├─ LlamaContext      cells and batch, owned by the engine's thread
+      └─ LlamaSampler      one per request: logits -> id
+
+A context's cells hold keys and values. A cell belongs to one or more *sequences*, small numbers; sharing a prefix adds
+a sequence to the cells that are there and copies nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import llama_cpp as ll
+import numpy as np
+import numpy.typing as npt
+from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
+
+from headstart.errors import InvalidRequest, StartError
+from headstart.types import OutputFormat, Sampling, TokenIds
+
+log = logging.getLogger("headstart.llama")
+
+Logits = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+
+KV_TYPES: Mapping[str, int] = {"f32": 0, "f16": 1}  # ggml_type; measured: f16 is the fastest that keeps precision
+LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR, 5: logging.DEBUG}
+CANDIDATE = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])  # llama_token_data
+RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp draws one
+
+
+@ll.llama_log_callback
+def _forward_log(level: int, text: bytes, _data: object) -> None:
+    log.log(LEVELS.get(level, logging.DEBUG), "%s", text.decode("utf-8", "replace").rstrip())
+
+
+ll.llama_log_set(_forward_log, ctypes.c_void_p(0))
+ll.llama_backend_init()
+
+
+class LlamaModel:
+    """A GGUF's weights and vocabulary. Raises `StartError` if llama.cpp can't load it."""
+
+    def __init__(self, path: Path, *, gpu_layers: int = -1) -> None:
+        if not path.is_file():
+            raise StartError(f"There is no model file {path}.")
+        with path.open("rb") as file:
+            if file.read(4) != b"GGUF":
+                raise StartError(f"{path} is not a GGUF file: it doesn't begin with 'GGUF'.")
+        params = ll.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 999
+        # SentencePiece vocabularies put a space before text; which texts begin a run is for `prompt` to say, which
+        # tokenises a prompt in pieces: llama.cpp is told not to, and `LlamaTokenizer.space_prefix` tells `prompt`.
+        overrides = (ll.llama_model_kv_override * 2)()
+        overrides[0].tag, overrides[0].key = ll.LLAMA_KV_OVERRIDE_TYPE_BOOL, b"tokenizer.ggml.add_space_prefix"
+        overrides[0].value.val_bool = False
+        params.kv_overrides = overrides
+        self._model = ll.llama_model_load_from_file(str(path).encode(), params)
+        if not self._model:
+            raise StartError(
+                f"llama.cpp can't load {path}: the file may be truncated, or its architecture unknown to this version. "
+                "Run with HEADSTART_LOG=debug to see llama.cpp's own words, or download the file again."
+            )
+        self.vocab = ll.llama_model_get_vocab(self._model)
+        self.vocabulary_size: int = ll.llama_vocab_n_tokens(self.vocab)
+        self.context_length: int = ll.llama_model_n_ctx_train(self._model)
+        self._pieces: dict[int, bytes] = {}
+
+    @property
+    def handle(self) -> Any:
+        """llama.cpp's pointer."""
+        return self._model
+
+    @cached_property
+    def description(self) -> str:
+        """As `llama 0.1B Q8_0`."""
+        buffer = ctypes.create_string_buffer(256)
+        ll.llama_model_desc(self._model, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights."""
+        return int(ll.llama_model_size(self._model))
+
+    @property
+    def cuttable(self) -> bool:
+        """Whether the memory of a prefix can be cut off at any position and reused. Not so for sliding windows, which
+        forget, nor for recurrent and hybrid models, whose state is one running sum."""
+        return not (
+            ll.llama_model_n_swa(self._model) > 0
+            or ll.llama_model_is_recurrent(self._model)
+            or ll.llama_model_is_hybrid(self._model)
+        )
+
+    def metadata(self, key: str) -> str | None:
+        """A value of the GGUF's metadata as text, or None."""
+        size = ll.llama_model_meta_val_str(self._model, key.encode(), None, 0)
+        if size < 0:
+            return None
+        buffer = ctypes.create_string_buffer(size + 1)
+        ll.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    @cached_property
+    def chat_template(self) -> str | None:
+        """The GGUF's own Jinja template, or None."""
+        return self.metadata("tokenizer.chat_template")
+
+    def text(self, token: int) -> str:
+        """A token as the vocabulary spells it; "" for -1."""
+        return ll.llama_vocab_get_text(self.vocab, token).decode("utf-8", "replace") if token >= 0 else ""
+
+    @property
+    def bos(self) -> int:
+        """The begin-of-sequence token, or -1."""
+        return int(ll.llama_vocab_bos(self.vocab))
+
+    @property
+    def eos(self) -> int:
+        """The end-of-sequence token, or -1."""
+        return int(ll.llama_vocab_eos(self.vocab))
+
+    def ends_turn(self, token: int) -> bool:
+        """Whether generation stops at this token."""
+        return bool(ll.llama_vocab_is_eog(self.vocab, token))
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token adds to the text; none for control tokens. Remembered."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            buffer = ctypes.create_string_buffer(256)
+            size = ll.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)
+            if size < 0:
+                buffer = ctypes.create_string_buffer(-size)
+                size = ll.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)
+            piece = self._pieces[token] = buffer.raw[: max(size, 0)]
+        return piece
+
+    @cached_property
+    def tokenizer(self) -> LlamaTokenizer:
+        """The GGUF's own tokenizer."""
+        return LlamaTokenizer(self)
+
+    def close(self) -> None:
+        """Free the weights. Contexts and samplers must be closed before."""
+        if self._model:
+            ll.llama_model_free(self._model)
+            self._model = None
+
+
+class LlamaTokenizer:
+    """`prompt.tokenizer.Tokenizer` on a GGUF's vocabulary."""
+
+    def __init__(self, model: LlamaModel) -> None:
+        self._vocab = model.vocab
+        special = ll.LLAMA_TOKEN_ATTR_CONTROL
+        self.control: Mapping[str, int] = {
+            model.text(token): token
+            for token in range(model.vocabulary_size)
+            if ll.llama_vocab_get_attr(model.vocab, token) & special
+        }
+        self.bos: int | None = model.bos if ll.llama_vocab_get_add_bos(model.vocab) and model.bos >= 0 else None
+        sentencepiece = ll.llama_vocab_type(model.vocab) == ll.LLAMA_VOCAB_TYPE_SPM
+        self.space_prefix = sentencepiece and model.metadata("tokenizer.ggml.add_space_prefix") != "false"
+
+    def encode(self, text: str) -> TokenIds:
+        """Ordinary text to ids; a control token's text stays ordinary."""
+        data = text.encode("utf-8", "replace")
+        ids = np.empty(len(data) + 2, np.int32)
+        count = ll.llama_tokenize(
+            self._vocab, data, len(data), ids.ctypes.data_as(ctypes.POINTER(ll.llama_token)), len(ids), False, False
+        )
+        assert count >= 0, "a text has at most one token per byte"
+        return ids[:count].copy()
+
+
+class LlamaContext:
+    """Cells, and one batch that is filled through NumPy views. For one thread.
+
+    `cells` is the number of tokens that all sequences may hold together, `batch` the most tokens of one decode,
+    `sequences` how many numbers there are for them: 0 … sequences - 1, and one more is kept for moving blocks.
+    """
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        *,
+        cells: int,
+        batch: int,
+        sequences: int,
+        threads: int,
+        kv_type: str = "f16",
+    ) -> None:
+        params = ll.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = cells, batch, min(batch, 512)
+        params.n_seq_max = params.n_outputs_max = sequences + 1  # one row of logits per sequence, not per token
+        params.n_threads = params.n_threads_batch = threads
+        params.flash_attn_type = 1  # required: unified cells without it are twenty times slower (docs/performance.md)
+        params.kv_unified, params.swa_full, params.no_perf = True, False, True
+        params.type_k = params.type_v = KV_TYPES[kv_type]
+        self._context = ll.llama_init_from_model(model.handle, params)
+        if not self._context:
+            raise StartError(f"llama.cpp can't make a context of {cells} tokens for this model; try a smaller one.")
+        self._memory = ll.llama_get_memory(self._context)
+        self._vocabulary = model.vocabulary_size
+        self._scratch = sequences
+        self._batch = ll.llama_batch_init(batch, 0, 1)
+        as_array = np.ctypeslib.as_array
+        self.tokens: TokenIds = as_array(self._batch.token, (batch,))
+        self.positions: npt.NDArray[np.int32] = as_array(self._batch.pos, (batch,))
+        self.outputs: npt.NDArray[np.int8] = as_array(self._batch.logits, (batch,))
+        as_array(self._batch.n_seq_id, (batch,))[:] = 1
+        # Every token belongs to one sequence: point each token's list at its element of one array.
+        self.sequences: npt.NDArray[np.int32] = np.zeros(batch, np.int32)
+        self._seq_id = self._batch.seq_id
+        self._own_lists = ctypes.cast(self._seq_id, ctypes.c_void_p).value
+        self._lists = (ctypes.POINTER(ctypes.c_int32) * (batch + 1))()
+        base = self.sequences.ctypes.data
+        for at in range(batch):
+            self._lists[at] = ctypes.cast(base + 4 * at, ctypes.POINTER(ctypes.c_int32))
+        self._batch.seq_id = ctypes.cast(self._lists, type(self._batch.seq_id))
+        self.block_size = 0
+
+    @property
+    def handle(self) -> Any:
+        """llama.cpp's pointer."""
+        return self._context
+
+    def decode(self, count: int) -> int:
+        """Compute the batch's first `count` tokens. 0: done; 1: no cells for them, nothing changed; else it failed."""
+        self._batch.n_tokens = count
+        return int(ll.llama_decode(self._context, self._batch))
+
+    def logits(self, at: int) -> Logits:
+        """The logits of the batch's token `at`, whose `outputs` flag was set; shape (vocabulary,). A view that lives
+        until the next decode."""
+        return np.ctypeslib.as_array(ll.llama_get_logits_ith(self._context, at), (self._vocabulary,))
+
+    def share(self, source: int, target: int, start: int, stop: int) -> None:
+        """`target` also holds the cells of `source` at positions [start, stop). Copies nothing."""
+        ll.llama_memory_seq_cp(self._memory, source, target, start, stop)
+
+    def keep(self, sequence: int, length: int) -> None:
+        """Let the sequence go of its positions from `length` on; cells that no one holds are free."""
+        ll.llama_memory_seq_rm(self._memory, sequence, length, -1)
+
+    def save(self, sequence: int, start: int, stop: int) -> Bytes:
+        """The state of positions [start, stop), as bytes that `restore` understands."""
+        self.share(sequence, self._scratch, start, stop)
+        data = np.empty(ll.llama_state_seq_get_size(self._context, self._scratch), np.uint8)
+        written = ll.llama_state_seq_get_data(self._context, _pointer(data), len(data), self._scratch)
+        self.keep(self._scratch, 0)
+        assert written == len(data)
+        return data
+
+    def restore(self, sequence: int, data: Bytes, start: int, stop: int) -> bool:
+        """Bring saved positions [start, stop) back into the sequence; False if there are no cells for them."""
+        read = ll.llama_state_seq_set_data(self._context, _pointer(data), len(data), self._scratch)
+        if read == len(data):
+            self.share(self._scratch, sequence, start, stop)
+        self.keep(self._scratch, 0)
+        return bool(read == len(data))
+
+    def clear(self) -> None:
+        """Every sequence lets go of everything."""
+        ll.llama_memory_clear(self._memory, False)
+
+    def close(self) -> None:
+        """Free the cells. Idempotent."""
+        if self._context:
+            self._batch.seq_id = ctypes.cast(self._own_lists, type(self._batch.seq_id))
+            ll.llama_batch_free(self._batch)
+            ll.llama_free(self._context)
+            self._context = None
+
+
+class LlamaSampler:
+    """Chooses one request's tokens with llama.cpp's samplers: bias, penalties, temperature, nucleus, draw.
+
+    Greedy without any of these is the largest logit, for which no candidate list has to be built.
+    A grammar is asked only whether the chosen token is allowed; if not, the choice is made again among those that are.
+    Raises `InvalidRequest` for a schema that llama.cpp has no grammar for.
+    """
+
+    def __init__(self, model: LlamaModel, sampling: Sampling, max_tokens: int) -> None:
+        self._size = model.vocabulary_size
+        self._ids = np.arange(self._size, dtype=np.int32)
+        self._end = model.eos
+        self._chain: Any = None
+        self._grammar: Any = None
+        self._candidates = np.zeros(0, CANDIDATE)
+        if sampling.format.kind != "text":
+            self._grammar = _grammar_sampler(model, sampling.format)
+        bias, penalised = sampling.logit_bias, sampling.frequency_penalty or sampling.presence_penalty
+        if sampling.temperature > 0 or bias or penalised:
+            self._chain = ll.llama_sampler_chain_init(ll.llama_sampler_chain_default_params())
+            self._add_bias(bias)
+            if penalised:
+                add = ll.llama_sampler_init_penalties
+                penalties = (max_tokens, 1.0, sampling.frequency_penalty, sampling.presence_penalty)
+                ll.llama_sampler_chain_add(self._chain, add(self._size, *penalties))
+            self._add_draw(sampling)
+
+    def _add_bias(self, bias: tuple[tuple[int, float], ...]) -> None:
+        if bias:
+            entries = (ll.llama_logit_bias * len(bias))(*bias)
+            ll.llama_sampler_chain_add(self._chain, ll.llama_sampler_init_logit_bias(self._size, len(bias), entries))
+
+    def _add_draw(self, sampling: Sampling) -> None:
+        if sampling.temperature == 0:
+            ll.llama_sampler_chain_add(self._chain, ll.llama_sampler_init_greedy())
+            return
+        ll.llama_sampler_chain_add(self._chain, ll.llama_sampler_init_temp(sampling.temperature))
+        if sampling.top_p < 1:
+            ll.llama_sampler_chain_add(self._chain, ll.llama_sampler_init_top_p(sampling.top_p, 1))
+        seed = RANDOM_SEED if sampling.seed is None else sampling.seed % RANDOM_SEED
+        ll.llama_sampler_chain_add(self._chain, ll.llama_sampler_init_dist(seed))
+
+    def choose(self, logits: Logits) -> int:
+        """The next token, of logits of shape (vocabulary,)."""
+        token = self._pick(logits, constrained=False)
+        if self._grammar is not None:
+            if not self._allowed(token, logits):
+                token = self._pick(logits, constrained=True)
+                if not self._allowed(token, logits):
+                    return self._end  # the vocabulary has no token that goes on: llama.cpp would abort the process
+            ll.llama_sampler_accept(self._grammar, token)
+        if self._chain is not None:
+            ll.llama_sampler_accept(self._chain, token)
+        return token
+
+    def _pick(self, logits: Logits, *, constrained: bool) -> int:
+        if self._chain is None and not constrained:
+            return int(logits.argmax())
+        if not len(self._candidates):
+            self._candidates = np.zeros(self._size, CANDIDATE)
+        self._candidates["id"] = self._ids
+        self._candidates["logit"] = logits
+        array = _candidate_array(self._candidates)
+        if constrained:
+            ll.llama_sampler_apply(self._grammar, ctypes.byref(array))
+        if self._chain is None:
+            return int(self._candidates["id"][self._candidates["logit"].argmax()])
+        ll.llama_sampler_apply(self._chain, ctypes.byref(array))
+        return int(array.data[array.selected].id)
+
+    def _allowed(self, token: int, logits: Logits) -> bool:
+        one = np.zeros(1, CANDIDATE)
+        one["id"], one["logit"] = token, logits[token]
+        ll.llama_sampler_apply(self._grammar, ctypes.byref(_candidate_array(one)))
+        return bool(np.isfinite(one["logit"][0]))
+
+    def close(self) -> None:
+        """Free the samplers. Idempotent."""
+        for sampler in (self._chain, self._grammar):
+            if sampler is not None:
+                ll.llama_sampler_free(sampler)
+        self._chain = self._grammar = None
+
+
+def _pointer(data: Bytes) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+
+
+def _candidate_array(candidates: npt.NDArray[Any]) -> Any:
+    data = candidates.ctypes.data_as(ctypes.POINTER(ll.llama_token_data))
+    return ll.llama_token_data_array(data, len(candidates), -1, False)
+
+
+def _grammar_sampler(model: LlamaModel, wanted: OutputFormat) -> Any:
+    if wanted.kind == "json_object":
+        grammar = JSON_GBNF
+    else:
+        try:
+            grammar = json_schema_to_gbnf(json.dumps(wanted.schema))
+        except Exception as error:  # third-party converter: KeyError, ValueError, AssertionError, re.error …
+            raise InvalidRequest(
+                f"This JSON schema can't be turned into a grammar: {type(error).__name__}: {error}.",
+                param=f"{wanted.path}.schema",
+                code="invalid_json_schema",
+            ) from error
+    sampler = ll.llama_sampler_init_grammar(model.vocab, re.sub(r"\A\s+", "", grammar).encode(), b"root")
+    if not sampler:
+        raise InvalidRequest(
+            "This JSON schema gives a grammar that llama.cpp can't read.", param=f"{wanted.path}.schema"
+        )
+    return sampler

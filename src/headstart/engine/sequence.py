@@ -1,0 +1,95 @@
+"""One request on its way through the context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.engine.context import Sampler, Vocabulary
+from headstart.engine.pages import Page
+from headstart.engine.sampling import token_logprob
+from headstart.engine.text import TextStream
+from headstart.errors import RequestError
+from headstart.types import CacheReport, Delta, Event, Finished, Plan, Sampling, Started, TokenIds
+
+
+class Sequence:
+    """Its tokens, how far they are computed, and what it holds.
+
+        0 ............ held ... computed ........ length ........ capacity
+        [ whole blocks, in the  ][   to compute    ][ to generate  ]
+        [ index under our name ]
+
+    While `length - computed` is 1 and the prompt is computed it decodes; else it prefills. A sequence that lost its
+    cells (preemption) simply has `computed` 0 again: prompt and output so far are prefilled like any prompt.
+    """
+
+    def __init__(
+        self,
+        prompt: TokenIds,
+        plan: Plan,
+        sampling: Sampling,
+        sampler: Sampler,
+        vocabulary: Vocabulary,
+        max_tokens: int,
+        emit: Callable[[Event | RequestError], None],
+    ) -> None:
+        self.plan = plan
+        self.prompt_length = self.length = len(prompt)
+        self.tokens = np.empty(len(prompt) + max_tokens, np.int32)
+        self.tokens[: len(prompt)] = prompt
+        self.computed = 0
+        self.held = 0
+        self.slot = -1
+        self.pages: list[Page] = []
+        self.report = CacheReport()
+        self.cancelled = False
+        self.finished = False
+        self.started = False
+        self.awaits: tuple[Sequence, int] | None = None
+        self.waited = False
+        self.emit = emit
+        self.sampler = sampler
+        self._vocabulary = vocabulary
+        self._text = TextStream(sampling.stop)
+        self._logprobs = sampling.logprobs
+
+    @property
+    def pending(self) -> int:
+        """Tokens known and not yet computed."""
+        return self.length - self.computed
+
+    @property
+    def prefilling(self) -> bool:
+        """Whether more than the newest token has to be computed."""
+        return self.pending > 1 or self.computed < self.prompt_length
+
+    def advance(self, logits: npt.NDArray[np.float32]) -> None:
+        """Everything is computed: choose the next token from the last one's logits, and say so."""
+        if not self.started:
+            self.started = True
+            self.emit(Started(self.report))
+        token = self.sampler.choose(logits)
+        self.tokens[self.length] = token
+        self.length += 1
+        if self._vocabulary.ends_turn(token):
+            self._finish("stop", self._text.finish())
+            return
+        logprobs = ()
+        if self._logprobs is not None:
+            logprobs = (token_logprob(logits, token, self._logprobs, self._vocabulary.piece),)
+        text = self._text.push(self._vocabulary.piece(token))
+        if text or logprobs:
+            self.emit(Delta(text, logprobs))
+        if self._text.stopped:
+            self._finish("stop", "")
+        elif self.length == len(self.tokens):
+            self._finish("length", self._text.finish())
+
+    def _finish(self, reason: str, text: str) -> None:
+        if text:
+            self.emit(Delta(text))
+        self.finished = True
+        self.emit(Finished("stop" if reason == "stop" else "length", self.length - self.prompt_length))
