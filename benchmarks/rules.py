@@ -1,6 +1,6 @@
 """Rules alone: plan and match of a 10,000-token prompt, against the goal of 200 µs. No engine, no I/O.
 
-    python benchmarks/rules.py [--tokens 10000] [--json FILE]
+python benchmarks/rules.py [--tokens 10000] [--json FILE]
 """
 
 from __future__ import annotations

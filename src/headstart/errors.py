@@ -1,16 +1,16 @@
 """Every error that a person or a client sees, in one tree. `api.app` maps the tree to HTTP, in one place.
 
-    HeadstartError
-    ├── StartError                what the operator gave is wrong: the command ends with this one message
-    └── RequestError              one request fails, in OpenAI's error shape; the next one is served
-        ├── InvalidRequest        400
-        │   ├── UnsupportedFeature    what OpenAI has and this engine doesn't
-        │   └── ContextLengthExceeded
-        ├── Unauthenticated       401
-        ├── NotFound              404
-        ├── BodyTooLarge          413
-        ├── Overloaded            429, with Retry-After
-        └── EngineFailed          500
+HeadstartError
+├── StartError                what the operator gave is wrong: the command ends with this one message
+└── RequestError              one request fails, in OpenAI's error shape; the next one is served
+    ├── InvalidRequest        400
+    │   ├── UnsupportedFeature    what OpenAI has and this engine doesn't
+    │   └── ContextLengthExceeded
+    ├── Unauthenticated       401
+    ├── NotFound              404
+    ├── BodyTooLarge          413
+    ├── Overloaded            429, with Retry-After
+    └── EngineFailed          500
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,20 +56,20 @@ class Pipeline:
                 code="model_not_found",
             ) from None
 
-    async def render(self, request: Request) -> Prompt:
+    async def render(self, request: Request, organisation: str) -> Prompt:
         """The prompt as the model would read it. Raises `InvalidRequest` if the template refuses the messages."""
-        build: Callable[[Request], Prompt] = self.model(request.model).prompts.build
+        build = self.model(request.model).prompts.build
         characters = sum(len(text.text) for message in request.messages for text in message.content)
         if characters > THREADED_CHARACTERS:
-            return await asyncio.to_thread(build, request)
-        return build(request)
+            return await asyncio.to_thread(build, request, organisation)
+        return build(request, organisation)
 
     async def start(self, request: Request, organisation: str) -> Completion:
         """Send a request on its way. Everything that is wrong with it is raised here, before a byte is answered."""
         model = self.model(request.model)
         namespace = Namespace(organisation, model.name, model.generation, request.cache.key)
         model.rules.check(request.cache)
-        prompt = await self.render(request)
+        prompt = await self.render(request, organisation)
         plan = model.rules.plan(prompt, namespace, request.cache)
         events = model.engine.generate(prompt, plan, request.sampling)
         return Completion(model, prompt, events)

@@ -224,7 +224,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event. `output_tokens` counts every token computed, the end-of-turn token and a stop string's included."""
+    """The last event. `output_tokens` counts every one computed, the end-of-turn token and a stop string's included."""
 
     reason: Literal["stop", "length"]
     output_tokens: int

@@ -1,4 +1,4 @@
-"""The index against a naive restatement of the rules: a dictionary of token tuples, without blocks, digests or order."""
+"""The index against a naive restatement of the rules: a dictionary of token tuples; no blocks, digests or order."""
 
 from dataclasses import dataclass, field
 

@@ -70,6 +70,11 @@ class PrefixIndex:
                 longest = length
         return longest
 
+    def is_readable(self, digest: bytes, now: float) -> bool:
+        """Whether the entry that ends with this block lives."""
+        block = self._blocks.get(digest)
+        return block is not None and block.readable(now)
+
     def read(self, plan: Plan, length: int, now: float) -> None:
         """The prefix of `length` tokens is used: the lives of all its entries begin anew."""
         for digest in reversed(plan.blocks[: length // BLOCK_TOKENS]):
@@ -88,7 +93,9 @@ class PrefixIndex:
         for position, digest in enumerate(plan.blocks[first : stop // BLOCK_TOKENS], first):
             block = self._blocks.get(digest)
             if block is None:
-                block = self._blocks[digest] = _Block(plan.blocks[position - 1] if position else None, now, plan.lifetime)
+                block = self._blocks[digest] = _Block(
+                    plan.blocks[position - 1] if position else None, now, plan.lifetime
+                )
             block.holders += 1
             if (position + 1) * BLOCK_TOKENS in plan.writes and not block.readable(now):
                 block.written, block.life = now, plan.lifetime

@@ -23,6 +23,9 @@ from headstart.types import (
     Retention,
 )
 
+IN_MEMORY = Lifetime(idle=600.0, total=3600.0)
+"""Lives of `in_memory` entries in seconds, unless configured (CONTRACT.md, interval models)."""
+
 
 class Rules(Protocol):
     """One generation of rules."""
@@ -40,18 +43,18 @@ class Rules(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IntervalRules:
-    """gpt-4o … gpt-5.5: boundaries at 1,024, 1,152, 1,280 … A prompt saves all of its own; the longest match is read."""
+    """gpt-4o … gpt-5.5: boundaries at 1,024, 1,152, 1,280 … A prompt saves all of them; the longest match is read."""
 
     secret: bytes
-    in_memory: Lifetime = Lifetime(idle=600.0, total=3600.0)
+    in_memory: Lifetime = IN_MEMORY
     default_retention: Retention = "in_memory"
 
     def check(self, options: CacheOptions) -> None:
         """`24h` needs the disk tier, which this version doesn't have."""
         if options.retention == "24h":
             raise InvalidRequest(
-                "prompt_cache_retention '24h' is not supported by this model: this server keeps entries in memory only. "
-                "Use 'in_memory', or leave it out.",
+                "prompt_cache_retention '24h' is not supported by this model: this server keeps entries in memory "
+                "only. Use 'in_memory', or leave it out.",
                 param="prompt_cache_retention",
                 code="unsupported_value",
             )

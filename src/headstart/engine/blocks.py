@@ -1,4 +1,4 @@
-"""The RAM tier: the state of blocks that left the context, by digest. What goes when room is short, the index decides."""
+"""The RAM tier: the state of blocks that left the context, by digest. The index decides what goes for want of room."""
 
 from __future__ import annotations
 

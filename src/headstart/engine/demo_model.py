@@ -33,6 +33,7 @@ FORMAT = 1
 Progress = Callable[[str, float], None]
 """Called with what is being done and how much of all is done, 0 to 1."""
 Floats = npt.NDArray[np.float32]
+Q8_0 = gguf.GGMLQuantizationType.Q8_0
 
 RESERVED = 32
 """Dimensions that carry the facts: one block of Q8_0, so that they have a scale of their own."""
@@ -45,10 +46,12 @@ CODE = 127 * 0.0107
 """What 127 stands for in a row's reserved dimensions."""
 MARK = 30
 """A fact about a token, in 127ths of CODE: small beside CONSTANT, which must stay what the first norm divides by."""
-WIRE = 8.0
+WIRE = 4.0
 """What a wire writes for a fact that holds."""
 LOGIT = 0.5
 """Logits that one 127th in FAVOUR, ENDED or OPENED is worth."""
+SPREAD = 3.0
+"""Standard deviation of the words' logits: at temperature 1 some tens of words compete for every place."""
 ATTENTION_SPREAD = 3.0
 """Standard deviation of the attention scores: sharp enough that answers depend on where everything stands."""
 
@@ -66,11 +69,13 @@ class DemoShape:
     context: int
     vocabulary: int | None
     quantised: bool
+    stops: int
+    """How eagerly sentences and answers end, in FAVOUR; found by trying."""
 
 
-DEMO = DemoShape("demo", 512, 8, 8, 2, 1536, 131_072, vocabulary=None, quantised=True)
+DEMO = DemoShape("demo", 512, 8, 8, 2, 1536, 131_072, vocabulary=None, quantised=True, stops=-1)
 """What `headstart serve` runs without a model: 4.6 k tokens cold take seconds on two cores. About 135 MB."""
-TINY = DemoShape("tiny", 128, 2, 4, 2, 256, 16_384, vocabulary=512, quantised=False)
+TINY = DemoShape("tiny", 128, 2, 4, 2, 256, 16_384, vocabulary=512, quantised=False, stops=-15)
 """For tests: F32 weights, so that runs can be compared closely. About 1 MB."""
 
 
@@ -92,7 +97,7 @@ def write_demo_model(
     The file appears under its name when it is whole: several processes may write it at once, and one that dies leaves
     nothing behind that could be taken for a model. Raises `OSError` where the directory can't be written.
     """
-    report = progress if progress is not None else lambda _step, _done: None
+    report: Progress = progress or (lambda _step, _done: None)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as directory:
         partial = Path(directory) / path.name
@@ -102,12 +107,16 @@ def write_demo_model(
         _add_metadata(writer, shape, vocabulary, chat_template)
         report("drawing random weights", 0.4)
         for name, array in _tensors(shape, vocabulary, np.random.default_rng(seed)):
-            writer.add_tensor(name, array, raw_dtype=gguf.GGMLQuantizationType.Q8_0 if array.dtype == np.uint8 else None)
+            writer.add_tensor(
+                name, array, raw_dtype=gguf.GGMLQuantizationType.Q8_0 if array.dtype == np.uint8 else None
+            )
         report("writing the file", 0.6)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        try:
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+        finally:
+            writer.close()
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(partial, path)
@@ -147,25 +156,25 @@ def _tensors(
 ) -> Iterator[tuple[str, npt.NDArray[np.uint8] | Floats]]:
     width, feed_forward = shape.width, shape.feed_forward
     kv_width = width // shape.heads * shape.kv_heads
-    read = (CODE**2 + (width - RESERVED) * ROW**2) / width  # mean square of a row, which the first norms divide by
-    first_norm = _norm(width, reserved=1.0, rest=float(np.sqrt(read)) / ROW)
+    read = float(np.sqrt((CODE**2 + (width - RESERVED) * ROW**2) / width))  # size of a row: the first norms' divisor
+    first_norm = _norm(width, reserved=1.0, rest=read / ROW)
     yield "token_embd.weight", _embedding(shape, vocabulary, rng)
     for layer in range(shape.layers):
 
         def draw(rows: int, columns: int, size: float = 1.0) -> Floats:
-            return (rng.standard_normal((rows, columns), np.float32) * (size / np.sqrt(columns))).astype(np.float32)
+            values: Floats = rng.standard_normal((rows, columns), np.float32) * np.float32(size / columns**0.5)
+            return values
 
-        spread = float(np.sqrt(ATTENTION_SPREAD))
         gate, up, down = draw(feed_forward, width), draw(feed_forward, width), draw(width, feed_forward)
         # Only wires write facts, and the bare row has to reach them: layer 0's attention adds nothing.
         output = draw(width, width, 0.0 if layer == 0 else 1.0)
         down[:RESERVED] = output[:RESERVED] = 0.0
         gate[:, :RESERVED] = up[:, :RESERVED] = 0.0
         if layer == 0:
-            _wire(gate, up, down, CODE / float(np.sqrt(read)))
+            _wire(gate, up, down, CODE / read)
         matrices = {
-            "attn_q": draw(width, width, spread),
-            "attn_k": draw(kv_width, width, spread),
+            "attn_q": draw(width, width, ATTENTION_SPREAD**0.5),
+            "attn_k": draw(kv_width, width, ATTENTION_SPREAD**0.5),
             "attn_v": draw(kv_width, width),
             "attn_output": output,
             "ffn_gate": gate,
@@ -173,7 +182,7 @@ def _tensors(
             "ffn_down": down,
         }
         for name, matrix in matrices.items():
-            stored = gguf.quants.quantize(matrix, gguf.GGMLQuantizationType.Q8_0) if shape.quantised else matrix
+            stored = gguf.quants.quantize(matrix, Q8_0) if shape.quantised else matrix
             yield f"blk.{layer}.{name}.weight", stored
         blind = _norm(width, reserved=0.0, rest=1.0)
         yield f"blk.{layer}.attn_norm.weight", blind if layer else first_norm * (blind > 0)
@@ -200,25 +209,24 @@ def _wire(gate: Floats, up: Floats, down: Floats, constant: float) -> None:
 
 
 def _output_norm(shape: DemoShape) -> Floats:
-    """Scales the logits: a spread of 3 from the random dimensions, LOGIT per 127th from the facts."""
-    hidden = np.sqrt(0.4 * (shape.layers - 1) + 0.36 * shape.layers)  # what attention and feed-forward add up to
-    weights = _norm(shape.width, reserved=0.0, rest=3.0 / (ROW * float(np.sqrt(shape.width - RESERVED))))
+    """Scales the logits: SPREAD from the random dimensions, LOGIT per 127th from the facts."""
+    added = 0.4 * (shape.layers - 1) + 0.36 * shape.layers  # mean square of what attention and feed-forward add up to
+    hidden = np.sqrt(added + 1.5 * WIRE**2 / shape.width)
+    weights = _norm(shape.width, reserved=0.0, rest=SPREAD / (ROW * float(np.sqrt(shape.width - RESERVED))))
     weights[[FAVOUR, ENDED, OPENED]] = LOGIT * hidden / (WIRE * CODE / 127)
     return weights
 
 
-def _embedding(
-    shape: DemoShape, vocabulary: Vocabulary, rng: np.random.Generator
-) -> npt.NDArray[np.uint8] | Floats:
+def _embedding(shape: DemoShape, vocabulary: Vocabulary, rng: np.random.Generator) -> npt.NDArray[np.uint8] | Floats:
     rows = len(vocabulary.texts)
-    facts, sizes = _facts(vocabulary)
+    facts, sizes = _facts(vocabulary, shape.stops)
     codes = rng.integers(-127, 128, (rows, shape.width), np.int8)
     codes[:, :RESERVED] = facts
     scales = np.empty((rows, shape.width // RESERVED), np.float16)
     scales[:, 0] = CODE / 127
     scales[:, 1:] = (sizes * ROW * np.sqrt(3) / 127)[:, None]  # a uniform draw's root mean square is its end / sqrt(3)
     if not shape.quantised:
-        return codes.astype(np.float32) * np.repeat(scales.astype(np.float32), RESERVED, axis=1)
+        return codes * np.repeat(scales.astype(np.float32), RESERVED, axis=1)
     # A block of Q8_0 is an fp16 scale and 32 int8: written as they are, since quantising 100 M floats takes seconds.
     blocks = np.empty((rows, shape.width // RESERVED, 2 + RESERVED), np.uint8)
     blocks[:, :, :2] = scales[:, :, None].view(np.uint8)
@@ -226,20 +234,23 @@ def _embedding(
     return blocks.reshape(rows, -1)
 
 
-def _facts(vocabulary: Vocabulary) -> tuple[npt.NDArray[np.int8], Floats]:
+def _facts(vocabulary: Vocabulary, stops: int) -> tuple[npt.NDArray[np.int8], Floats]:
     """Every token's reserved dimensions in 127ths, and the size of its random ones against an ordinary token's."""
     ids = {token: i for i, token in enumerate(vocabulary.ordinary)}
-    words, full_stop, comma, newline = vocabulary.words(), ids[b"."], ids[b","], ids[b"\n"]
-    end = vocabulary.controls["<|im_end|>"]
+    words, full_stop, comma, newline = vocabulary.words, ids[b"."], ids[b","], ids[b"\n"]
+    end, separator = vocabulary.controls["<|im_end|>"], vocabulary.controls["<|im_sep|>"]
     facts = np.zeros((len(vocabulary.texts), RESERVED), np.int8)
     sizes = np.ones(len(vocabulary.texts), np.float32)
     facts[:, CONSTANT] = 127
     facts[:, FAVOUR] = -60
-    facts[full_stop, [ENDS, OPENS]] = facts[newline, OPENS] = MARK
+    facts[full_stop, [ENDS, OPENS]] = facts[newline, OPENS] = facts[separator, OPENS] = MARK
     for ids_, favour, opened in ((words.lower, 0, -30), (words.function, 4, -30), (words.capital, -30, 30)):
         facts[ids_, FAVOUR], facts[ids_, OPENED] = favour, opened
-    # Punctuation varies more from place to place than words do: it is likely at times, and then greedily so.
-    facts[full_stop, [FAVOUR, OPENED]], sizes[full_stop] = (6, -60), 2.0
-    facts[comma, [FAVOUR, OPENED]], sizes[comma] = (0, -60), 2.0
-    facts[end, [FAVOUR, ENDED]], sizes[end] = (-60, 70), 2.0
+    # Punctuation competes with all words together, whose mass at this spread is worth ln(n) + SPREAD² / 2 logits.
+    crowd, crowd_of_capitals = (
+        (np.log(len(ids_)) + SPREAD**2 / 2) / LOGIT for ids_ in (words.lower + words.function, words.capital)
+    )
+    facts[full_stop, [FAVOUR, OPENED]], sizes[full_stop] = (crowd - 8 + stops, -60), 1.5
+    facts[comma, [FAVOUR, OPENED]] = crowd - 15 + stops, -60
+    facts[end, [FAVOUR, ENDED]], sizes[end] = (-60, 60 + crowd_of_capitals + stops), 2.0
     return facts, sizes

@@ -7,12 +7,12 @@ the ranks: a token was made from the two parts that the ranks below its own leav
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import gguf
-from bpe_openai import registry
 
 PRE_TOKENIZER = "gpt-4o"
 """llama.cpp's name for the pattern that cuts text into words before o200k_base's merges run."""
@@ -43,7 +43,7 @@ class Words(NamedTuple):
     lower: list[int]
     """Other English words with their leading space, without a capital."""
     capital: list[int]
-    """The same words with one."""
+    """Words with one: they begin sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,58 +55,68 @@ class Vocabulary:
     types: list[int]
     merges: list[str]
     controls: Mapping[str, int]
-
-    def words(self) -> Words:
-        """The tokens that make an answer read like English.
-
-        A word counts as English if the vocabulary also has it with a capital and with two English endings: no list of
-        words is needed, and few words of other languages pass.
-        """
-        ids = {token: i for i, token in enumerate(self.ordinary)}
-        endings = (b"s", b"ed", b"ing", b"er", b"ly", b"ment", b"ion")
-        words = Words([], [], [])
-        for i, token in enumerate(self.ordinary):
-            if not re.fullmatch(rb" [a-z]+", token):
-                continue
-            if token[1:] in FUNCTION_WORDS:
-                words.function.append(i)
-            elif len(token) < 5 or sum(token + ending in ids for ending in endings) < 2:
-                continue
-            else:
-                words.lower.append(i)
-            capital = ids.get(b" " + token[1:].capitalize())
-            if capital is not None:
-                words.capital.append(capital)
-        return words
+    words: Words
 
 
 def o200k_vocabulary() -> Vocabulary:
     """All of o200k_base, 200,288 tokens with the control tokens at OpenAI's ids."""
     ordinary = _ordinary()
     size = -(-(max(CONTROLS.values()) + 1) // PADDING) * PADDING
-    return _vocabulary(ordinary, CONTROLS, size)
+    return _vocabulary(ordinary, CONTROLS, size, _english_words(ordinary))
 
 
 def small_vocabulary(size: int) -> Vocabulary:
     """The first tokens of o200k_base and the five control tokens after them, `size` in all."""
     ordinary = _ordinary()[: size - len(CONTROLS)]
-    return _vocabulary(ordinary, {text: len(ordinary) + i for i, text in enumerate(CONTROLS)}, size)
+    controls = {text: len(ordinary) + i for i, text in enumerate(CONTROLS)}
+    return _vocabulary(ordinary, controls, size, _letters(ordinary))
 
 
 def _ordinary() -> list[bytes]:
-    ranks: dict[bytes, int] = registry.o200k_base()["mergeable_ranks"]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "open_binary is deprecated", DeprecationWarning)  # its own, on Python 3.11
+        from bpe_openai import registry  # here, since its import takes 0.7 s
+
+        ranks: dict[bytes, int] = registry.o200k_base()["mergeable_ranks"]
     assert sorted(ranks.values()) == list(range(len(ranks))), "o200k_base has one token for every rank"
     return sorted(ranks, key=ranks.__getitem__)
 
 
-def _vocabulary(ordinary: list[bytes], controls: Mapping[str, int], size: int) -> Vocabulary:
+def _vocabulary(ordinary: list[bytes], controls: Mapping[str, int], size: int, words: Words) -> Vocabulary:
     texts = [_spelled(token) for token in ordinary]
     types = [int(gguf.TokenType.NORMAL)] * len(ordinary)
     texts += [f"<|unused_{i}|>" for i in range(len(ordinary), size)]
     types += [int(gguf.TokenType.UNUSED)] * (size - len(ordinary))
     for text, i in controls.items():
         texts[i], types[i] = text, int(gguf.TokenType.CONTROL)
-    return Vocabulary(ordinary, texts, types, _merges(ordinary), controls)
+    return Vocabulary(ordinary, texts, types, _merges(ordinary), controls, words)
+
+
+def _english_words(ordinary: list[bytes]) -> Words:
+    """A word counts as English if the vocabulary also has it with a capital, and either with "-s" and "-ing" or with
+    "-ly": no list of words is needed, and few words of other languages pass."""
+    ids = {token: i for i, token in enumerate(ordinary)}
+    words = Words([], [], [])
+    for token, i in ids.items():
+        capital = ids.get(b" " + token[1:].capitalize())
+        if capital is None or not re.fullmatch(rb" [a-z]+", token):
+            continue
+        inflected = token + b"s" in ids and (token + b"ing" in ids or token.removesuffix(b"e") + b"ing" in ids)
+        if token[1:] in FUNCTION_WORDS:
+            words.function.append(i)
+        elif len(token) > 3 and (inflected or token + b"ly" in ids):
+            words.lower.append(i)
+        else:
+            continue
+        words.capital.append(capital)
+    return words
+
+
+def _letters(ordinary: list[bytes]) -> Words:
+    """A small vocabulary has few whole words: shreds of them have to do."""
+    lower = [i for i, token in enumerate(ordinary) if re.fullmatch(rb" ?[a-z]+", token)]
+    capital = [i for i, token in enumerate(ordinary) if re.fullmatch(rb" ?[A-Z][a-z]*", token)]
+    return Words([], lower, capital)
 
 
 def _merges(ordinary: list[bytes]) -> list[str]:

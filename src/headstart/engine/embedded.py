@@ -21,9 +21,10 @@ from queue import Empty, SimpleQueue
 from headstart.cache.index import PrefixIndex
 from headstart.config import EngineConfig, bytes_of
 from headstart.engine.base import EngineStats
+from headstart.engine.cells import Bounds, Cells
 from headstart.engine.llama import LlamaContext, LlamaModel, LlamaSampler
 from headstart.engine.pages import pages_for
-from headstart.engine.scheduler import Limits, Scheduler
+from headstart.engine.scheduler import Budget, Scheduler
 from headstart.engine.sequence import Sequence
 from headstart.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, Overloaded, RequestError
 from headstart.types import BLOCK_TOKENS, Event, Finished, ModelInfo, Plan, Prompt, Sampling
@@ -82,25 +83,20 @@ class EmbeddedEngine:
     def __init__(self, model: LlamaModel, config: EngineConfig, clock: Callable[[], float] = time.monotonic) -> None:
         length = min(config.context_cells, model.context_length)
         cells = (pages_for(config.context_cells) + 2) * BLOCK_TOKENS  # so that the longest request has its spare page
-        self._limits = Limits(
-            cells,
-            config.max_sequences,
-            config.hot_prefixes,
-            config.hot_cells,
-            config.prefill_tokens,
-            config.prefill_tokens_while_decoding,
-        )
+        bounds = Bounds(cells, config.max_sequences, config.hot_prefixes, config.hot_cells)
+        budget = Budget(config.prefill_tokens, config.prefill_tokens_while_decoding)
         self._model, self._config, self._clock = model, config, clock
         self._context = LlamaContext(
             model,
             cells=cells,
-            batch=self._limits.batch,
-            sequences=config.max_sequences + config.hot_prefixes,
+            batch=max(budget) + config.max_sequences,
+            sequences=bounds.slots,
             threads=config.threads or len(os.sched_getaffinity(0)),
             kv_type=config.kv_type,
         )
         self._index = PrefixIndex(bytes_of(config.ram_cache))
-        self._scheduler = Scheduler(self._context, self._index, self._limits, reuse=model.cuttable)
+        self._cells = Cells(self._context, self._index, bounds)
+        self._scheduler = Scheduler(self._context, self._cells, budget, reuse=model.cuttable)
         if not model.cuttable:
             log.warning("This model's memory can't be cut at a boundary: its prompts are served without prefix cache.")
         self._info = ModelInfo(length, model.vocabulary_size, f"{model.description}, {model.size / 1e6:.0f} MB")
@@ -177,8 +173,8 @@ class EmbeddedEngine:
         return EngineStats(
             running=len(scheduler.running),
             waiting=len(scheduler.waiting) + self._inbox.qsize(),
-            context_cells=self._limits.cells,
-            context_cells_used=(scheduler.pool.total - scheduler.pool.free) * BLOCK_TOKENS,
+            context_cells=self._cells.bounds.cells,
+            context_cells_used=(self._cells.pool.total - self._cells.pool.free) * BLOCK_TOKENS,
             ram_blocks=tally.stored,
             ram_bytes=tally.stored_bytes,
             ram_budget=self._index.budget,
@@ -194,7 +190,7 @@ class EmbeddedEngine:
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    # ------------------------------------------------------------------------------------------------------ the thread's
+    # ----------------------------------------------------------------------------------------------------- the thread's
 
     def _run(self) -> None:
         idle = False
@@ -212,12 +208,13 @@ class EmbeddedEngine:
                 worked = True
             self._publish()
             self._note_pace(running, self._clock() - began)
-            more = self._scheduler.tidy(self._clock(), BLOCKS_BETWEEN_STEPS)
+            more = self._cells.tidy(self._clock(), BLOCKS_BETWEEN_STEPS)
             idle = not worked and not more
-        self._scheduler.fail(EngineFailed("The server is shutting down."))
+        stopping = EngineFailed("The server is shutting down.")
+        self._receive(wait=False)
+        self._scheduler.fail(stopping)
         for sequence in self._scheduler.waiting:
-            sequence.sampler.close()
-            sequence.emit(EngineFailed("The server is shutting down."))
+            sequence.end(stopping)
         self._publish()
         self._context.close()
 

@@ -40,7 +40,7 @@ CANDIDATE = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])  # llama_t
 RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp draws one
 
 
-@ll.llama_log_callback
+@ll.llama_log_callback  # type: ignore[untyped-decorator]  # a ctypes function type
 def _forward_log(level: int, text: bytes, _data: object) -> None:
     log.log(LEVELS.get(level, logging.DEBUG), "%s", text.decode("utf-8", "replace").rstrip())
 
@@ -225,7 +225,7 @@ class LlamaContext:
         # Every token belongs to one sequence: point each token's list at its element of one array.
         self.sequences: npt.NDArray[np.int32] = np.zeros(batch, np.int32)
         self._seq_id = self._batch.seq_id
-        self._own_lists = ctypes.cast(self._seq_id, ctypes.c_void_p).value
+        self._own_lists = ctypes.cast(self._seq_id, ctypes.c_void_p)
         self._lists = (ctypes.POINTER(ctypes.c_int32) * (batch + 1))()
         base = self.sequences.ctypes.data
         for at in range(batch):

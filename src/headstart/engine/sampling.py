@@ -10,9 +10,7 @@ import numpy.typing as npt
 from headstart.types import TokenLogprob
 
 
-def token_logprob(
-    logits: npt.NDArray[np.float32], token: int, top: int, piece: Callable[[int], bytes]
-) -> TokenLogprob:
+def token_logprob(logits: npt.NDArray[np.float32], token: int, top: int, piece: Callable[[int], bytes]) -> TokenLogprob:
     """Natural log-probabilities under the model itself (temperature 1, no penalties), of logits of shape (vocabulary,).
 
     `top` rivals are given, likeliest first; the chosen token is among them if it is that likely.

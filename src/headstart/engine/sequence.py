@@ -8,11 +8,22 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.engine.context import Sampler, Vocabulary
-from headstart.engine.pages import Page
+from headstart.engine.pages import Page, pages_for
 from headstart.engine.sampling import token_logprob
 from headstart.engine.text import TextStream
 from headstart.errors import RequestError
-from headstart.types import CacheReport, Delta, Event, Finished, Plan, Sampling, Started, TokenIds
+from headstart.types import (
+    BLOCK_TOKENS,
+    CacheReport,
+    Delta,
+    Event,
+    Finished,
+    Plan,
+    Sampling,
+    Started,
+    TokenIds,
+    TokenLogprob,
+)
 
 
 class Sequence:
@@ -48,13 +59,22 @@ class Sequence:
         self.cancelled = False
         self.finished = False
         self.started = False
-        self.awaits: tuple[Sequence, int] | None = None
         self.waited = False
         self.emit = emit
         self.sampler = sampler
         self._vocabulary = vocabulary
         self._text = TextStream(sampling.stop)
         self._logprobs = sampling.logprobs
+
+    @property
+    def blocks(self) -> tuple[bytes, ...]:
+        """The digests of the whole blocks that it holds."""
+        return self.plan.blocks[: self.held // BLOCK_TOKENS]
+
+    @property
+    def lacks_page(self) -> bool:
+        """Whether it needs one more: a sequence always has one ahead of its tokens."""
+        return len(self.pages) <= pages_for(self.length)
 
     @property
     def pending(self) -> int:
@@ -77,7 +97,7 @@ class Sequence:
         if self._vocabulary.ends_turn(token):
             self._finish("stop", self._text.finish())
             return
-        logprobs = ()
+        logprobs: tuple[TokenLogprob, ...] = ()
         if self._logprobs is not None:
             logprobs = (token_logprob(logits, token, self._logprobs, self._vocabulary.piece),)
         text = self._text.push(self._vocabulary.piece(token))
@@ -87,6 +107,17 @@ class Sequence:
             self._finish("stop", "")
         elif self.length == len(self.tokens):
             self._finish("length", self._text.finish())
+
+    def leave(self) -> None:
+        """It no longer holds anything in the context."""
+        self.pages, self.slot, self.computed, self.held = [], -1, 0, 0
+
+    def end(self, error: RequestError | None = None) -> None:
+        """It will not be computed again; `error` says so to the client."""
+        self.sampler.close()
+        if error is not None and not self.finished:
+            self.finished = True
+            self.emit(error)
 
     def _finish(self, reason: str, text: str) -> None:
         if text:

@@ -15,11 +15,13 @@ _ENTRY_BYTES = 400
 
 class PieceKey(NamedTuple):
     """What decides the tokens of a piece: its text, whether control tokens are looked for in it (the template's own
-    text), and whether it begins where a space prefix is due."""
+    text), and whether it begins where a space prefix is due. `scope` is whose text it is: what one organisation sent
+    must not make another's requests faster, which would tell that it was sent."""
 
     text: str
     template: bool
     spaced: bool
+    scope: str = ""
 
 
 class PieceTokens(NamedTuple):

@@ -9,6 +9,8 @@ from msgspec import Meta
 
 from headstart.api.wire import fields
 
+Stop = Annotated[str, Meta(min_length=1, max_length=1024)]
+
 
 class Text(msgspec.Struct, tag="text", forbid_unknown_fields=True, kw_only=True):
     """A part of text."""
@@ -144,7 +146,7 @@ class ChatBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     frequency_penalty: fields.Penalty | None = None
     presence_penalty: fields.Penalty | None = None
     logit_bias: Annotated[dict[str, float], Meta(max_length=1024)] | None = None
-    stop: str | Annotated[list[str], Meta(max_length=4)] | None = None
+    stop: Stop | Annotated[list[Stop], Meta(max_length=4)] | None = None
     logprobs: bool | None = None
     top_logprobs: fields.TopLogprobs | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None

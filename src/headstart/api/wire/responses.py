@@ -46,8 +46,7 @@ class TextOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """Obfuscation is accepted and not added: it hides token lengths from a wiretapper of an unencrypted stream's TLS,
-    and this server's own listener has no TLS."""
+    """Obfuscation (padding against a listener who measures chunks) is accepted and not added."""
 
     include_obfuscation: bool | None = None
 
@@ -178,7 +177,3 @@ class FunctionCallOutputItem(msgspec.Struct, forbid_unknown_fields=True, kw_only
     name: str | None = None
     namespace: str | None = None
     caller: Any = None
-
-
-class IgnoredItem(msgspec.Struct):
-    """A reasoning item: OpenAI's models read their own again; the models here have none, and it renders to nothing."""

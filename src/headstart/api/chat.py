@@ -1,0 +1,37 @@
+"""`POST /v1/chat/completions`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headstart.api import chat_input
+from headstart.api.chat_output import ChatObject, ChatScript
+from headstart.api.desk import Desk, collect, json
+from headstart.api.sse import EventStream
+from headstart.api.wire.chat import ChatBody
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """The Chat Completions API."""
+
+    desk: Desk
+
+    async def create(self, request: Request) -> Response:
+        """Answer, whole or as a stream."""
+        desk = self.desk
+        organisation = desk.organisation(request)
+        body = await desk.body(request, ChatBody)
+        asked = chat_input.request_of(body)
+        vocabulary = desk.pipeline.model(asked.model).engine.info.vocabulary_size
+        chat_input.check_vocabulary(asked.sampling.logit_bias, vocabulary)
+        completion = await desk.pipeline.start(asked, organisation)
+        answer = ChatObject(asked, completion, desk.clock, desk.token)
+        if body.stream:
+            include_usage = bool(body.stream_options and body.stream_options.include_usage)
+            return EventStream(completion.events, ChatScript(answer, include_usage=include_usage))
+        await collect(request, completion.events, answer.add)
+        return json(answer.finished())

@@ -1,0 +1,50 @@
+"""The command's parts, and the one place where an error becomes a line on the terminal.
+
+A command's own imports are in its function: `headstart --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from headstart import __version__
+from headstart.cli import keys
+from headstart.cli.bench import bench
+from headstart.cli.demo import demo
+from headstart.cli.serve import serve
+from headstart.errors import StartError
+
+app = typer.Typer(
+    name="headstart",
+    help="OpenAI's prompt caching, as software you can run.\n\nFirst steps: headstart demo, then headstart serve.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(serve)
+app.command()(demo)
+app.command()(bench)
+app.add_typer(keys.app, name="keys")
+
+
+@app.command()
+def version() -> None:
+    """Print the version.
+
+    Example: [bold]headstart version[/]
+    """
+    print(__version__)
+
+
+def main() -> None:
+    """Run the command. What the operator got wrong ends in one red line and exit code 2, never in a traceback."""
+    try:
+        app(prog_name="headstart")
+    except StartError as error:
+        Console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True)
+        sys.exit(2)

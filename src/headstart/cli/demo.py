@@ -1,0 +1,204 @@
+"""`headstart demo`: the tutorial's experiment on a server of its own, through OpenAI's SDK."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from headstart.cli.tutorial import LONG_PREFIX, QUESTIONS
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+    from rich.console import Console
+
+MODEL = "gpt-4.1-mini"
+TIMESTAMP = "2026-03-02 09:41:07"
+"""What pitfall 2 of the tutorial puts in front; any other time would do."""
+
+
+class Row(NamedTuple):
+    """One request of the demo. Times in seconds, cost in dollars."""
+
+    title: str
+    input_tokens: int
+    cached_tokens: int
+    ttft: float
+    total: float
+    cost: Decimal | None
+    text: str
+
+
+def demo(
+    data_dir: Annotated[Path | None, typer.Option(help="Keep the demo model there. Default: a temporary one.")] = None,
+) -> None:
+    """Watch the prompt cache work: the tutorial's long prompt twice, and once with a timestamp in front.
+
+    Example: [bold]headstart demo[/]
+    """
+    from rich.console import Console
+
+    console = Console()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped then, too
+    console.print(
+        "[bold]Headstart demo[/]: OpenAI's prompt caching, on this machine.\n"
+        "The demo model is a real transformer with random weights:\n"
+        "[bold]its words mean nothing, its timings are real.[/]\n"
+    )
+    with directory(data_dir) as path, server(console, path) as base_url:
+        rows = experiment(console, base_url)
+    console.print(table(rows))
+    console.print(bars(rows))
+    console.print(explanation(rows))
+
+
+@contextmanager
+def directory(given: Path | None) -> Iterator[Path]:
+    """The data directory: the given one, or one that is gone afterwards."""
+    if given is not None:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="headstart-demo-") as temporary:
+        yield Path(temporary)
+
+
+@contextmanager
+def server(console: Console, data_dir: Path) -> Iterator[str]:
+    """A server on a free port of this machine; its base URL. Raises `StartError` if it doesn't start."""
+    from headstart.cli.process import ServerProcess
+    from headstart.engine.demo_model import demo_model_path
+
+    process = ServerProcess(data_dir)
+    try:
+        with console.status("") as status:
+            for waited in process.starting():
+                writing = not demo_model_path(data_dir).exists()
+                doing = "Writing the demo model, 143 MB" if writing else "Loading the model"
+                status.update(f"{doing} … {waited:.0f} s")
+        yield process.base_url
+    finally:
+        process.stop()
+
+
+def experiment(console: Console, base_url: str) -> list[Row]:
+    """The tutorial's two requests, and the mistake it warns of."""
+    from headstart.errors import StartError
+
+    try:
+        from openai import OpenAI, OpenAIError
+    except ImportError as error:
+        raise StartError("The demo needs OpenAI's SDK: pip install 'headstart[demo]'") from error
+    prompts = (
+        ("1  a long prefix, cold", LONG_PREFIX + QUESTIONS[0]),
+        ("2  the same prefix again", LONG_PREFIX + QUESTIONS[1]),
+        ("3  a timestamp in front", TIMESTAMP + LONG_PREFIX + QUESTIONS[1]),
+    )
+    rows = []
+    client = OpenAI(base_url=base_url, api_key="none", max_retries=0)
+    for title, prompt in prompts:
+        with console.status(f"Request {title} …"):
+            try:
+                rows.append(ask(client, title, prompt))
+            except OpenAIError as error:
+                raise StartError(f"Request {title[0]} failed: {error}") from error
+        console.print(f"[dim]{title[0]}  … {prompt[-42:]}[/]")
+        console.print(f"[dim]   {snippet(rows[-1].text)}[/]")
+    return rows
+
+
+def ask(client: OpenAI, title: str, prompt: str) -> Row:
+    """One request of the tutorial's, streamed, so that the first token can be timed."""
+    import time
+
+    from headstart.ledger.prices import input_cost
+
+    begun = time.perf_counter()
+    first: float | None = None
+    text, usage = "", None
+    for event in client.responses.create(model=MODEL, input=prompt, stream=True):
+        if event.type == "response.output_text.delta":
+            first = first or time.perf_counter()
+            text += event.delta
+        elif event.type in ("response.completed", "response.incomplete"):
+            usage = event.response.usage
+    end = time.perf_counter()
+    assert usage is not None, "the last event carries the usage"
+    cached = usage.input_tokens_details.cached_tokens
+    cost = input_cost(MODEL, input_tokens=usage.input_tokens, cached_tokens=cached)
+    return Row(title, usage.input_tokens, cached, (first or end) - begun, end - begun, cost, text)
+
+
+def snippet(text: str) -> str:
+    """The answer's beginning, on one line of an 80-column terminal."""
+    line = " ".join(text.split())
+    return line if len(line) <= 72 else f"{line[:70]} …"
+
+
+def table(rows: list[Row]) -> Any:
+    """What each request read, took and would have cost."""
+    from rich.table import Table
+
+    from headstart.cli.bench import count, seconds
+
+    result = Table("Request", title_justify="left")
+    for column in ("Input\ntokens", "Cached\ntokens", "First\ntoken", "Total\ntime", "Input\ncost"):
+        result.add_column(column, justify="right")
+    for row in rows:
+        cost = "–" if row.cost is None else f"${row.cost:.6f}"
+        figures = (count(row.input_tokens), count(row.cached_tokens), seconds(row.ttft), seconds(row.total), cost)
+        result.add_row(row.title, *figures)
+    result.caption = f"Cost: at {MODEL}'s price by OpenAI. Output tokens are computed and billed every time."
+    result.caption_justify = "left"
+    return result
+
+
+def bars(rows: list[Row]) -> Any:
+    """The times to the first token, side by side."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from headstart.cli.bench import seconds
+
+    longest = max(row.ttft for row in rows)
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row("", "[bold]Time to the first token[/]")
+    for row in rows:
+        eighths = max(1, round(row.ttft / longest * 40 * 8))
+        whole, part = divmod(eighths, 8)
+        bar = "█" * whole + ("", *"▏▎▍▌▋▊▉")[part]
+        grid.add_row(row.title, Text.assemble((bar, "green" if row.cached_tokens else "red"), f" {seconds(row.ttft)}"))
+    return grid
+
+
+def explanation(rows: list[Row]) -> str:
+    """What the figures say, and where to go from here."""
+    cold, warm, miss = rows
+    lines = [
+        "",
+        f"Request 2 read {warm.cached_tokens:,} of its {warm.input_tokens:,} tokens from the cache: its first token",
+        f"came [bold]{cold.ttft / warm.ttft:.0f} times sooner[/]{saved(cold, warm)}.",
+        f"Request 3 differs from it by {len(TIMESTAMP)} characters, but at the very beginning: it read "
+        f"{miss.cached_tokens:,}.",
+        "Whatever changes belongs at the end of a prompt.",
+        "",
+        "Next, with any OpenAI client:",
+        "  headstart serve                      [dim]# or --model YOUR.gguf[/]",
+        "  export OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=none",
+        "  headstart bench --scenario burst     [dim]# eight at once on one cold prefix[/]",
+    ]
+    return "\n".join(lines)
+
+
+def saved(cold: Row, warm: Row) -> str:
+    """`, and its input costs 75 % less`, where there is a price."""
+    if not cold.cost or warm.cost is None:
+        return ""
+    return f", and its input costs {1 - warm.cost / cold.cost:.0%} less"

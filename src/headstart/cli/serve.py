@@ -1,0 +1,61 @@
+"""`headstart serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DEMO_NAME = "gpt-4.1-mini"
+"""What the demo model is called, so that OpenAI's examples run unchanged."""
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; beyond 127.0.0.1, keys are required.")] = (
+        None
+    ),
+    port: Annotated[int | None, typer.Option(help="Port to listen on. Default: 8000")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A GGUF file, or hf:REPO/FILE. Default: the demo model, random weights.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What clients call it. Default: the file's name.")] = None,
+    generation: Annotated[str | None, typer.Option(help="Cache rules: interval (the default) or breakpoint.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A headstart.toml; options here go before it.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where the demo model and the keys are.")] = None,
+    ram_cache: Annotated[str | None, typer.Option(help="Memory for idle prefixes, as 2GiB.")] = None,
+    max_sequences: Annotated[int | None, typer.Option(help="Requests computed at once.")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens of all running requests together.")] = None,
+) -> None:
+    """Serve a model through OpenAI's API, with a prompt cache.
+
+    Example: [bold]headstart serve --model llama-3.2-1b.gguf --ram-cache 8GiB[/]
+    """
+    from headstart.config import load
+    from headstart.server import serve as run
+
+    run(
+        load(
+            config,
+            overrides(
+                host=host,
+                port=port,
+                data_dir=str(data_dir) if data_dir else None,
+                models=models(model, name, generation),
+                engine=overrides(ram_cache=ram_cache, max_sequences=max_sequences, context_cells=context) or None,
+            ),
+        )
+    )
+
+
+def overrides(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def models(model: str | None, name: str | None, generation: str | None) -> list[dict[str, Any]] | None:
+    """`models` of the configuration as the command line gives them; None if it says nothing of them."""
+    given = overrides(file=model, name=name, generation=generation)
+    if not given:
+        return None
+    return [{"name": Path(model).stem if model else DEMO_NAME, **given}]

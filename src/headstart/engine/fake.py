@@ -1,0 +1,246 @@
+"""An engine without a model, for tests: ours, and those of people who build on Headstart.
+
+Its output is English words that follow from the prompt's tokens alone, the same in every run. Everything else is as
+with a real engine: the cache's rules, limits, stop strings, log-probabilities, cancellation, overload, failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from headstart.engine.base import EngineStats
+from headstart.errors import ContextLengthExceeded, EngineFailed, Overloaded
+from headstart.types import (
+    BLOCK_TOKENS,
+    CacheReport,
+    Delta,
+    Event,
+    Finished,
+    ModelInfo,
+    OutputFormat,
+    Plan,
+    Prompt,
+    Sampling,
+    Started,
+    TokenLogprob,
+)
+
+_LEXICON = (
+    "amber bridge cedar delta ember field grove harbour island juniper kettle lantern meadow north orchard pebble "
+    "quarry river silver timber upland valley willow yonder zenith acorn beacon copper dune echo fern glade"
+)
+WORDS = _LEXICON.split()
+
+
+class PrefixIndex(Protocol):
+    """What this engine needs of `cache.index`. Lengths in tokens, `now` in the seconds of the engine's clock."""
+
+    def match(self, plan: Plan, now: float) -> int:
+        """The longest boundary that can be read, 0 if none."""
+
+    def read(self, plan: Plan, length: int, now: float) -> None:
+        """The prefix of `length` tokens is used."""
+
+    def write(self, plan: Plan, length: int, now: float) -> None:
+        """The first `length` tokens of the plan's prompt are held."""
+
+
+class FakeEngine:
+    """Implements `Engine`.
+
+    `delay`: seconds before each output token. `capacity`: requests at once, one more gets `Overloaded`; all of them
+    run. `output_tokens`: words after which an answer ends by itself. `fail_after`: tokens after which each fails.
+    All of them may be changed while it runs.
+    """
+
+    def __init__(
+        self,
+        index: PrefixIndex,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        delay: float = 0.0,
+        capacity: int = 64,
+        context_length: int = 32_768,
+        output_tokens: int = 16,
+        fail_after: int | None = None,
+    ) -> None:
+        self.delay = delay
+        self.capacity = capacity
+        self.output_tokens = output_tokens
+        self.fail_after = fail_after
+        self._index = index
+        self._clock = clock
+        self._info = ModelInfo(context_length, 200_000, "fake engine, no model")
+        self._runs: set[_Run] = set()
+        self._closed = False
+        self._prefilled = self._read = self._decoded = 0
+
+    @property
+    def info(self) -> ModelInfo:
+        """A model in name only."""
+        return self._info
+
+    def generate(self, prompt: Prompt, plan: Plan, sampling: Sampling) -> AsyncIterator[Event]:
+        """As `Engine.generate`."""
+        if self._closed:
+            raise EngineFailed("The engine is closed.")
+        if plan.length >= self._info.context_length:
+            raise ContextLengthExceeded(
+                f"This model's maximum context length is {self._info.context_length} tokens. However, your messages "
+                f"resulted in {plan.length} tokens. Please reduce the length of the messages."
+            )
+        if len(self._runs) >= self.capacity:
+            raise Overloaded("Too many requests are running and waiting. Please try again later.", retry_after=1)
+        run = _Run(self._compute(prompt, plan, sampling), self._runs)
+        self._runs.add(run)
+        return run
+
+    def stats(self) -> EngineStats:
+        """As `Engine.stats`."""
+        return EngineStats(
+            running=len(self._runs),
+            tokens_prefilled=self._prefilled,
+            tokens_read=self._read,
+            tokens_decoded=self._decoded,
+        )
+
+    async def close(self) -> None:
+        """As `Engine.close`: every open iterator ends with `EngineFailed` at its next event."""
+        self._closed = True
+
+    async def _compute(self, prompt: Prompt, plan: Plan, sampling: Sampling) -> AsyncIterator[Event]:
+        yield Started(self._prefill(plan))
+        limit = self._info.context_length - plan.length
+        if sampling.max_tokens is not None:
+            limit = min(limit, sampling.max_tokens)
+        stops = _StopStrings(sampling.stop)
+        count = 0
+        for token in _tokens(prompt, sampling.format, self.output_tokens):
+            if count == limit:
+                break
+            await asyncio.sleep(self.delay)
+            if self._closed or count == self.fail_after:
+                raise EngineFailed("The engine failed while it computed this request.")
+            count += 1
+            self._decoded += 1
+            text, found = stops.feed(token)
+            yield Delta(text, _logprobs(token, sampling.logprobs))
+            if found:
+                yield Finished("stop", count)
+                return
+        if held := stops.rest():
+            yield Delta(held)
+        # A natural end takes one more token, the end of the turn.
+        yield Finished("length", count) if count == limit else Finished("stop", count + 1)
+
+    def _prefill(self, plan: Plan) -> CacheReport:
+        now = self._clock()
+        read = self._index.match(plan, now)
+        if read:
+            self._index.read(plan, read, now)
+        self._index.write(plan, plan.length // BLOCK_TOKENS * BLOCK_TOKENS, now)
+        self._prefilled += plan.length - read
+        self._read += read
+        longest = max(plan.writes, default=0)
+        return CacheReport(read=read, written=max(longest - read, 0), prefilled=plan.length - read, from_ram=read)
+
+
+class _Run:
+    """An iterator that gives its place back when it ends or is closed, even if it was never begun: the body of an
+    async generator that was never begun doesn't run, and neither would its `finally`."""
+
+    def __init__(self, events: AsyncIterator[Event], places: set[_Run]) -> None:
+        self._events = events
+        self._places = places
+
+    def __aiter__(self) -> _Run:
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            return await anext(self._events)
+        except BaseException:
+            self._places.discard(self)
+            raise
+
+    async def aclose(self) -> None:
+        """Cancel the request."""
+        self._places.discard(self)
+        await self._events.aclose()  # type: ignore[attr-defined]  # a generator, typed as the iterator it is used as
+
+
+class _StopStrings:
+    """Holds back text that may be the beginning of a stop string."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = ""
+
+    def feed(self, text: str) -> tuple[str, bool]:
+        """The text that is certain now, and whether a stop string ended the output."""
+        self._held += text
+        found = [place for place in (self._held.find(stop) for stop in self._stops) if place >= 0]
+        if found:
+            return self._held[: min(found)], True
+        longest = max(
+            (n for stop in self._stops for n in range(1, len(stop)) if self._held.endswith(stop[:n])), default=0
+        )
+        certain, self._held = self._held[: len(self._held) - longest], self._held[len(self._held) - longest :]
+        return certain, False
+
+    def rest(self) -> str:
+        """What was held back, when the output ended otherwise."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _tokens(prompt: Prompt, format: OutputFormat, count: int) -> Iterator[str]:
+    digest = hashlib.blake2b(prompt.tokens.tobytes(), digest_size=32).digest()
+    words = (WORDS[hashlib.blake2b(digest, salt=n.to_bytes(16)).digest()[0] % len(WORDS)] for n in itertools.count())
+    if format.kind == "text":
+        for n, word in enumerate(itertools.islice(words, count)):
+            yield f" {word}" if n else word
+        return
+    value = {"answer": next(words)} if format.schema is None else _instance(format.schema, format.schema, words)
+    text = json.dumps(value)
+    yield from (text[at : at + 4] for at in range(0, len(text), 4))
+
+
+def _instance(schema: Mapping[str, Any], root: Mapping[str, Any], words: Iterator[str], depth: int = 0) -> Any:
+    """The simplest value of a JSON schema's commonest forms."""
+    if depth > 32 or not isinstance(schema, Mapping):
+        return None
+    if "$ref" in schema:
+        target: Any = root
+        for step in str(schema["$ref"]).removeprefix("#/").split("/"):
+            target = target.get(step, {})
+        return _instance(target, root, words, depth + 1)
+    for choice in ("anyOf", "oneOf", "allOf"):
+        if schema.get(choice):
+            return _instance(schema[choice][0], root, words, depth + 1)
+    if "const" in schema:
+        return schema["const"]
+    if schema.get("enum"):
+        return schema["enum"][0]
+    simple: dict[str, Any] = {"integer": 1, "number": 0.5, "boolean": True, "null": None, "array": []}
+    kind = schema.get("type", "object")
+    if kind == "string":
+        return next(words)
+    if kind in simple:
+        return simple[kind]
+    properties = schema.get("properties", {})
+    return {name: _instance(inner, root, words, depth + 1) for name, inner in properties.items()}
+
+
+def _logprobs(token: str, wanted: int | None) -> tuple[TokenLogprob, ...]:
+    if wanted is None:
+        return ()
+    rivals = [token, *(word for word in WORDS if word != token.strip())][:wanted]
+    top = tuple(TokenLogprob(rival, rival.encode(), -0.1 - rank) for rank, rival in enumerate(rivals))
+    return (TokenLogprob(token, token.encode(), -0.1, top),)

@@ -1,0 +1,219 @@
+"""Composes the parts: configuration -> engines -> pipeline -> application, and runs it."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import secrets
+import stat
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from rich.console import Console
+from rich.status import Status
+from starlette.applications import Starlette
+
+from headstart import __version__
+from headstart.api.app import create_app
+from headstart.api.auth import KeyRing
+from headstart.cache.policy import rules_for
+from headstart.config import Config, bytes_of
+from headstart.engine.demo_model import demo_model_path, write_demo_model
+from headstart.engine.embedded import EmbeddedEngine
+from headstart.engine.llama import LlamaModel
+from headstart.errors import StartError
+from headstart.pipeline import Pipeline, ServedModel
+from headstart.prompt.builder import PromptBuilder
+from headstart.prompt.template import DEFAULT_TEMPLATE, DEMO_TEMPLATE, ChatTemplate
+from headstart.prompt.tokenizer import OpenAITokenizer, Tokenizer
+from headstart.types import Lifetime
+
+SECRET_BYTES = 32
+KEYS_FILE = "keys.json"
+SECRET_FILE = "secret"  # noqa: S105 - a file's name
+
+
+def serve(config: Config) -> None:
+    """Serve until interrupted. Raises `StartError` for anything that can't be started."""
+    logging.basicConfig(
+        level=os.environ.get("HEADSTART_LOG", "warning").upper(), format="%(levelname)s %(name)s: %(message)s"
+    )
+    console = Console(stderr=True)
+    keys = prepare(config)
+    with console.status("Starting …") as status:
+        pipeline = build_pipeline(config, status)
+    app = build_app(config, pipeline, keys)
+    _greet(console, config, pipeline, keys)
+    uvicorn.run(
+        app,
+        host=config.host,
+        port=config.port,
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+
+
+def prepare(config: Config) -> KeyRing:
+    """The data directory and its keys. Raises `StartError` if other machines could reach a server without keys."""
+    data = config.data_path
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StartError(
+            f"The data directory {data} can't be made: {error.strerror}. Name another with --data-dir."
+        ) from error
+    keys = KeyRing(data / KEYS_FILE)
+    if not keys.required and not is_loopback(config.host):
+        raise StartError(
+            f"Without keys only this machine is served, and {config.host} is reachable from others. "
+            "Make a key with 'headstart keys create NAME', or leave --host at 127.0.0.1."
+        )
+    return keys
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
+    """Load every model file once and serve it under its names."""
+
+    def tell(what: str) -> None:
+        if status is not None:
+            status.update(what)
+
+    secret = load_secret(config.data_path / SECRET_FILE)
+    in_memory = Lifetime(config.retention.in_memory_idle, config.retention.in_memory_total)
+    rules = {model.generation: rules_for(model.generation, secret, in_memory) for model in config.models}
+    engines: dict[str | None, tuple[EmbeddedEngine, PromptBuilder]] = {}
+    served = []
+    for model in config.models:
+        if model.file not in engines:
+            path = model_file(model.file, config.data_path, tell)
+            tell(f"Loading {path.name} …")
+            loaded = LlamaModel(path, gpu_layers=config.engine.gpu_layers)
+            engines[model.file] = EmbeddedEngine(loaded, config.engine), prompt_builder(loaded)
+        engine, prompts = engines[model.file]
+        served.append(
+            ServedModel(
+                model.name,
+                model.generation,
+                engine,
+                prompts,
+                rules[model.generation],
+                int(time.time()),
+                config.engine.max_output_tokens,
+            )
+        )
+    return Pipeline(served)
+
+
+def prompt_builder(model: LlamaModel) -> PromptBuilder:
+    """The model's own template and tokenizer; OpenAI's exact tokenizer where the file says that its vocabulary is."""
+    template = ChatTemplate(
+        model.chat_template or DEFAULT_TEMPLATE, bos_token=model.text(model.bos), eos_token=model.text(model.eos)
+    )
+    tokenizer: Tokenizer = model.tokenizer
+    if model.metadata("headstart.tokenizer") == "o200k_base":
+        tokenizer = OpenAITokenizer(tokenizer.control)
+    return PromptBuilder(template, tokenizer)
+
+
+def model_file(name: str | None, data: Path, tell: Callable[[str], None]) -> Path:
+    """The file of a configured model: a path, one to download (`hf:OWNER/REPO/FILE`), or the demo model, made once."""
+    if name is None:
+        path = demo_model_path(data)
+        if not path.exists():
+            tell("Writing the demo model, once …")
+            try:
+                write_demo_model(path, chat_template=DEMO_TEMPLATE)
+            except OSError as error:
+                raise StartError(f"The demo model can't be written to {path}: {error.strerror}.") from error
+        return path
+    if name.startswith("hf:"):
+        tell(f"Downloading {name.removeprefix('hf:')} …")
+        return download(name.removeprefix("hf:"))
+    return Path(name).expanduser()
+
+
+def download(name: str) -> Path:
+    """A file of a repository on Hugging Face's hub, `OWNER/REPO/FILE`, through its own cache. Raises `StartError`."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    parts = name.split("/", 2)
+    if len(parts) != 3 or not all(parts):
+        raise StartError(f"'hf:{name}' doesn't name a file: write hf:OWNER/REPO/FILE.gguf.")
+    try:
+        return Path(hf_hub_download(f"{parts[0]}/{parts[1]}", parts[2]))
+    except LocalEntryNotFoundError as error:
+        raise StartError(
+            f"hf:{name} can't be downloaded: the hub is out of reach from here. "
+            "Bring the file by other means and name it with --model FILE."
+        ) from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise StartError(
+            f"hf:{name} can't be downloaded: {first_line} Or name a local file with --model FILE."
+        ) from error
+
+
+def load_secret(path: Path) -> bytes:
+    """The deployment's secret, which keys every digest; made on first use, readable by its owner alone."""
+    try:
+        try:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(SECRET_BYTES))
+        except FileExistsError:
+            pass
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise StartError(f"{path} can be read by others; run: chmod 600 {path}")
+        secret = path.read_bytes()
+    except OSError as error:
+        raise StartError(f"The secret {path} can't be read or made: {error.strerror}.") from error
+    if len(secret) != SECRET_BYTES:
+        raise StartError(f"The secret {path} is damaged: it has {len(secret)} bytes, not {SECRET_BYTES}. Delete it.")
+    return secret
+
+
+def build_app(config: Config, pipeline: Pipeline, keys: KeyRing) -> Starlette:
+    """The application, whose end closes the engines."""
+    app = create_app(pipeline, keys, max_body=bytes_of(config.max_body))
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        for engine in {id(model.engine): model.engine for model in pipeline.models.values()}.values():
+            await engine.close()
+
+    app.router.lifespan_context = lifespan
+    return app
+
+
+def _greet(console: Console, config: Config, pipeline: Pipeline, keys: KeyRing) -> None:
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    console.print(f"[bold]Headstart {__version__}[/bold] on [link]http://{host}:{config.port}/v1[/link]")
+    for model in pipeline.models.values():
+        info = model.engine.info
+        console.print(
+            f"  {model.name}: {info.description}; {model.generation} cache rules; context {info.context_length:,}"
+        )
+    engine = config.engine
+    console.print(
+        f"  {engine.max_sequences} requests at once, {engine.max_waiting} may wait; "
+        f"RAM for idle prefixes {bytes_of(engine.ram_cache) / 2**30:.1f} GiB"
+    )
+    console.print(
+        f"  {'API keys required' if keys.required else 'no API keys: this machine only'}; data in {config.data_path}"
+    )

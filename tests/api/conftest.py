@@ -1,0 +1,153 @@
+"""A real server on a loopback port, over an engine without a model, driven by the real SDK."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import openai
+import pytest
+import uvicorn
+from starlette.types import ASGIApp
+
+from headstart.api.app import create_app
+from headstart.api.auth import KeyRing
+from headstart.cache.index import PrefixIndex
+from headstart.cache.policy import IntervalRules
+from headstart.engine.fake import FakeEngine
+from headstart.pipeline import Pipeline, ServedModel
+from headstart.prompt.builder import PromptBuilder
+from headstart.prompt.template import DEMO_TEMPLATE, ChatTemplate
+from headstart.prompt.tokenizer import OpenAITokenizer
+
+MODEL = "gpt-4.1-mini"
+MAX_BODY = 2_000_000
+
+
+@dataclass
+class Running:
+    """A server under test. A test may change `engine`'s attributes; `reset` sets them back."""
+
+    url: str
+    engine: FakeEngine
+    pipeline: Pipeline
+    max_body: int = MAX_BODY
+    model: str = MODEL
+
+    def reset(self) -> None:
+        """The engine as it was made."""
+        made = FakeEngine(PrefixIndex(0))
+        for option in ("delay", "capacity", "output_tokens", "fail_after"):
+            setattr(self.engine, option, getattr(made, option))
+
+
+@contextmanager
+def _serve(app: ASGIApp) -> Iterator[str]:
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", ws="none", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[[ASGIApp], AbstractContextManager[str]]:
+    """Run an app on a free loopback port; gives its URL."""
+    return _serve
+
+
+@pytest.fixture(scope="session")
+def prompts() -> PromptBuilder:
+    """What renders the prompts."""
+    return PromptBuilder(ChatTemplate(DEMO_TEMPLATE), OpenAITokenizer())
+
+
+@pytest.fixture(scope="session")
+def make_pipeline(prompts: PromptBuilder) -> Callable[[FakeEngine], Pipeline]:
+    """A pipeline that serves one engine under two names."""
+
+    def make(engine: FakeEngine) -> Pipeline:
+        rules = IntervalRules(secret=b"\0" * 32)
+        names = (MODEL, "local/llama:8b")
+        return Pipeline(ServedModel(name, "interval", engine, prompts, rules, created=1_700_000_000) for name in names)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _running(
+    make_pipeline: Callable[[FakeEngine], Pipeline], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    engine = FakeEngine(PrefixIndex(2**20))
+    pipeline = make_pipeline(engine)
+    keys = KeyRing(tmp_path_factory.mktemp("data") / "keys.json")
+    with _serve(create_app(pipeline, keys, max_body=MAX_BODY)) as url:
+        yield Running(url, engine, pipeline)
+
+
+@pytest.fixture
+def server(_running: Running) -> Iterator[Running]:
+    """The server, with its engine as it was made."""
+    yield _running
+    _running.reset()
+
+
+@pytest.fixture(scope="session")
+def http(_running: Running) -> Iterator[httpx2.Client]:
+    """A plain HTTP client, for what the SDK would never send."""
+    with httpx2.Client(base_url=_running.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def client(_running: Running) -> Iterator[openai.OpenAI]:
+    """The SDK, without retries: an error is seen as it is answered."""
+    with openai.OpenAI(base_url=f"{_running.url}/v1", api_key="unused", max_retries=0, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+async def async_client(server: Running) -> AsyncIterator[openai.AsyncOpenAI]:
+    """The asynchronous SDK."""
+    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def served(client: openai.OpenAI, server: Running) -> Iterator[None]:
+    """Whatever a test did, a good request afterwards is served."""
+    yield
+    server.reset()
+    assert client.responses.create(model=MODEL, input="Still there?", max_output_tokens=3).output_text
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    """Wait for a condition, at most 5 seconds."""
+
+    def wait(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 5
+        while not condition():
+            assert time.monotonic() < deadline, "it never came true"
+            time.sleep(0.005)
+
+    return wait
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """Where a key ring may be."""
+    return tmp_path / "data" / "keys.json"

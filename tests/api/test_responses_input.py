@@ -1,0 +1,107 @@
+"""The body of a Responses request, as a `Request`: order, paths, merging."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headstart.api.decoding import decode
+from headstart.api.responses_input import countable, request_of
+from headstart.api.wire.responses import InputTokensBody, ResponsesBody
+from headstart.types import Message, Request, Text, ToolCall
+
+
+def read(**body: Any) -> Request:
+    """As it comes over the wire."""
+    return request_of(decode(msgspec.json.encode({"model": "m", **body}), ResponsesBody))
+
+
+def test_string() -> None:
+    """A string is a user's message at `input`."""
+    assert read(input="Hello").messages == (Message("user", (Text("Hello", "input"),), "input"),)
+
+
+def test_instructions_come_first() -> None:
+    """Instructions, then the input, each at its path."""
+    request = read(instructions="Be short.", input=[{"role": "user", "content": "Hello"}])
+    assert request.messages == (
+        Message("developer", (Text("Be short.", "instructions"),), "instructions"),
+        Message("user", (Text("Hello", "input[0].content"),), "input[0]"),
+    )
+
+
+def test_parts() -> None:
+    """Each part is a text at its own path."""
+    parts = [{"type": "input_text", "text": "a"}, {"type": "output_text", "text": "b", "annotations": []}]
+    (message,) = read(input=[{"type": "message", "role": "assistant", "content": parts}]).messages
+    assert message.content == (Text("a", "input[0].content[0].text"), Text("b", "input[0].content[1].text"))
+
+
+def test_calls_merge() -> None:
+    """Consecutive calls are one message, a reasoning item between them notwithstanding; their results are one each."""
+    request = read(
+        input=[
+            {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+            {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": "x"},
+            {"type": "function_call", "call_id": "c2", "name": "g", "arguments": "[]"},
+            {"type": "function_call_output", "call_id": "c2", "output": "two"},
+            {"type": "function_call", "call_id": "c3", "name": "f", "arguments": "{}"},
+        ]
+    )
+    first, result, second = request.messages
+    assert (first.role, first.path, first.content) == ("assistant", "input[0]", ())
+    assert first.tool_calls == (
+        ToolCall("c1", Text("f", "input[0].name"), Text("{}", "input[0].arguments")),
+        ToolCall("c2", Text("g", "input[2].name"), Text("[]", "input[2].arguments")),
+    )
+    assert result == Message("tool", (Text("two", "input[3].output"),), "input[3]", tool_call_id="c2")
+    assert [call.id for call in second.tool_calls] == ["c3"]
+
+
+def test_tools_keep_the_clients_order() -> None:
+    """The definition is nested as templates expect, its keys in the client's order."""
+    tool = {"strict": True, "type": "function", "parameters": {"z": 1, "a": 2}, "name": "f"}
+    (read_tool,) = read(input="x", tools=[tool]).tools
+    assert read_tool.path == "tools[0]"
+    assert list(read_tool.definition) == ["type", "function"]
+    assert list(read_tool.definition["function"]) == ["strict", "parameters", "name"]
+    assert list(read_tool.definition["function"]["parameters"]) == ["z", "a"]
+
+
+def test_settings_and_sampling() -> None:
+    """What shapes the prefix is apart from what chooses tokens; the format is in both."""
+    schema = {"type": "object"}
+    request = read(
+        input="x",
+        reasoning={"effort": "high"},
+        text={"verbosity": "low", "format": {"type": "json_schema", "name": "n", "schema": schema}},
+        parallel_tool_calls=False,
+        temperature=0,
+        top_p=0.5,
+        max_output_tokens=7,
+        prompt_cache_key="k",
+        prompt_cache_retention="24h",
+    )
+    assert request.settings.reasoning_effort == "high"
+    assert request.settings.verbosity == "low"
+    assert request.settings.parallel_tool_calls is False
+    assert request.settings.format == request.sampling.format
+    assert (request.settings.format.kind, request.settings.format.schema) == ("json_schema", schema)
+    assert request.settings.format.path == "text.format"
+    assert (request.sampling.temperature, request.sampling.top_p, request.sampling.max_tokens) == (0, 0.5, 7)
+    assert (request.cache.key, request.cache.retention) == ("k", "24h")
+
+
+def test_logprobs() -> None:
+    """Asked for by `include` alone, by `top_logprobs` alone, or not."""
+    assert read(input="x").sampling.logprobs is None
+    assert read(input="x", top_logprobs=0).sampling.logprobs is None
+    assert read(input="x", top_logprobs=3).sampling.logprobs == 3
+    assert read(input="x", include=["message.output_text.logprobs"]).sampling.logprobs == 0
+
+
+def test_counting_with_the_only_model() -> None:
+    """`model` may be absent where a single one is served."""
+    body = decode(b'{"input": "x"}', InputTokensBody)
+    assert countable(body, ["only"]).model == "only"

@@ -1,0 +1,366 @@
+"""The scheduler on a context that knows what every cell was computed from: whatever happens, no one gets another's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.engine.model_context import Greedy, ModelContext, expected
+
+from headstart.cache.index import PrefixIndex
+from headstart.cache.policy import IntervalRules
+from headstart.engine.cells import Bounds, Cells
+from headstart.engine.scheduler import Budget, Scheduler
+from headstart.engine.sequence import Sequence
+from headstart.errors import EngineFailed, RequestError
+from headstart.types import CacheOptions, Event, Finished, Namespace, Prompt, Sampling, Started
+
+RULES = IntervalRules(b"secret")
+BLOCK_BYTES = 2000
+ROOMY = Bounds(cells=16_384, max_sequences=8, hot_prefixes=4, hot_cells=8_192)
+BUDGET = Budget(512, 128)
+
+
+class Client:
+    """A scheduler and the requests that were sent to it."""
+
+    def __init__(
+        self, bounds: Bounds = ROOMY, ram_blocks: int = 1000, budget: Budget = BUDGET, reuse: bool = True
+    ) -> None:
+        self.context = ModelContext(bounds.cells, max(budget) + bounds.max_sequences)
+        self.index = PrefixIndex(ram_blocks * BLOCK_BYTES)
+        self.cells = Cells(self.context, self.index, bounds)
+        self.scheduler = Scheduler(self.context, self.cells, budget, reuse=reuse)
+        self.now = 0.0
+        self.sent: list[tuple[Sequence, list[Event | RequestError], int]] = []
+
+    def send(self, prompt: np.ndarray, max_tokens: int = 4, organisation: str = "org") -> Sequence:
+        plan = RULES.plan(Prompt(prompt, ()), Namespace(organisation, "m", "interval", None), CacheOptions())
+        events: list[Event | RequestError] = []
+        greedy = Greedy()
+        sequence = Sequence(prompt, plan, Sampling(), greedy, greedy, max_tokens, events.append)
+        self.scheduler.waiting.append(sequence)
+        self.sent.append((sequence, events, max_tokens))
+        return sequence
+
+    def step(self, tidy: int = 2) -> bool:
+        worked = self.scheduler.step(self.now)
+        self.cells.tidy(self.now, tidy)
+        self.cells.check_integrity(self.scheduler.running)
+        return worked
+
+    def run(self) -> None:
+        for _ in range(10_000):
+            if not self.step():
+                break
+        assert not self.scheduler.waiting
+        assert not self.scheduler.running
+
+    def check(self, sequence: Sequence, events: list[Event | RequestError], max_tokens: int) -> None:
+        prompt = sequence.tokens[: sequence.prompt_length]
+        assert sequence.tokens[sequence.prompt_length : sequence.length].tolist() == expected(prompt, max_tokens)
+        assert isinstance(events[0], Started)
+        assert isinstance(events[-1], Finished)
+
+    def check_all(self) -> None:
+        for sent in self.sent:
+            self.check(*sent)
+
+    def reads(self) -> list[int]:
+        return [events[0].report.read for _, events, _ in self.sent if events and isinstance(events[0], Started)]
+
+
+def prompt_of(*parts: tuple[int, int]) -> np.ndarray:
+    """Runs of tokens: (value, length)."""
+    return np.concatenate([np.full(length, value, np.int32) for value, length in parts])
+
+
+def test_a_hit_shares_the_cells_that_are_there() -> None:
+    """The second request computes only what lies behind the longest boundary."""
+    client = Client()
+    client.send(prompt_of((1, 2000), (2, 30)))
+    client.run()
+    client.send(prompt_of((1, 2000), (3, 30)))
+    client.run()
+    client.check_all()
+    assert client.reads() == [0, 1920]
+    report = client.sent[1][1][0].report  # type: ignore[union-attr]
+    assert (report.from_context, report.from_ram, report.prefilled) == (1920, 0, 30), "cells don't round, reports do"
+
+
+def test_a_prompt_that_is_cached_whole_computes_one_token() -> None:
+    """The last token's logits are wanted, so it is computed though its boundary is read."""
+    client = Client()
+    for _ in range(2):
+        client.send(prompt_of((1, 2048)))
+        client.run()
+    client.check_all()
+    assert client.reads() == [0, 2048]
+    assert client.sent[1][1][0].report.prefilled == 1  # type: ignore[union-attr]
+
+
+def test_a_prefix_that_left_the_context_comes_back_from_ram() -> None:
+    """Nothing is hot: every block is brought back."""
+    client = Client(ROOMY._replace(hot_prefixes=0))
+    client.send(prompt_of((1, 2000), (2, 30)))
+    client.run()
+    assert client.context.used() == 0
+    client.send(prompt_of((1, 2000), (3, 30)))
+    client.run()
+    client.check_all()
+    report = client.sent[1][1][0].report  # type: ignore[union-attr]
+    assert (report.read, report.from_context, report.from_ram) == (1920, 0, 1920)
+
+
+def test_a_prefix_can_come_from_both() -> None:
+    """A short prefix is hot, and the longer prompt that extended it is in RAM."""
+    client = Client(ROOMY._replace(hot_prefixes=1))
+    client.send(prompt_of((1, 1024), (2, 1024), (4, 5)))
+    client.run()
+    client.send(prompt_of((1, 1024), (3, 1024), (4, 5)))
+    client.run()
+    client.send(prompt_of((1, 1024), (2, 1024), (5, 5)))
+    client.run()
+    client.check_all()
+    report = client.sent[2][1][0].report  # type: ignore[union-attr]
+    assert (report.read, report.from_context, report.from_ram) == (2048, 1024, 1024)
+
+
+def test_a_burst_on_one_cold_prefix_prefills_it_once() -> None:
+    """The other seven wait, share it, and compute only their own questions."""
+    client = Client()
+    for user in range(8):
+        client.send(prompt_of((1, 4608), (10 + user, 8)))
+    client.run()
+    client.check_all()
+    assert sorted(client.reads()) == [0] + [4608] * 7
+    assert client.context.computed <= 4608 + 8 * (8 + 128)
+
+
+def test_an_answer_is_not_a_prefix() -> None:
+    """CONTRACT.md: only prompt tokens are cached; a prompt that continues with what was generated reads no more."""
+    client = Client()
+    talkative = next(value for value in range(1, 99) if len(expected(prompt_of((value, 2000)), 150)) == 150)
+    first = client.send(prompt_of((talkative, 2000)), max_tokens=150)
+    client.step()
+    client.run()
+    answered = first.tokens[: first.length]
+    assert len(answered) == 2150, "the answer is long enough to end another block"
+    client.send(np.concatenate([answered, prompt_of((2, 40))]))
+    client.run()
+    client.check_all()
+    assert client.reads() == [0, 1920]
+    assert client.sent[1][1][0].report.prefilled == 150 + 40  # type: ignore[union-attr]
+
+
+def test_a_prompt_in_ram_that_is_cached_whole_computes_one_token() -> None:
+    """All its blocks come back, and the last token is computed in its place."""
+    client = Client(ROOMY._replace(hot_prefixes=0))
+    for _ in range(2):
+        client.send(prompt_of((1, 2048)))
+        client.run()
+    client.check_all()
+    assert client.reads() == [0, 2048]
+    assert client.sent[1][1][0].report[2:5] == (1, 0, 2047)  # type: ignore[union-attr]
+
+
+def test_making_room_for_a_hit_does_not_drop_what_it_is_about_to_read() -> None:
+    """RAM is full: the prefix to come back is older than the one that has to leave the context for it."""
+    client = Client(ROOMY._replace(cells=2560, hot_prefixes=1, hot_cells=2560), ram_blocks=20)
+    client.send(prompt_of((1, 1920), (2, 1)), max_tokens=1)
+    client.run()
+    client.send(prompt_of((3, 1920), (2, 1)), max_tokens=1)
+    while client.step(tidy=0):
+        pass
+    client.send(prompt_of((1, 1920), (4, 1)), max_tokens=1)
+    client.run()
+    client.check_all()
+    assert client.reads() == [0, 0, 1920]
+
+
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_if_the_owner_of_a_prefill_is_cancelled_one_of_those_who_wait_takes_over(steps: int) -> None:
+    """None hangs; what the owner computed so far is not lost where it can be read."""
+    client = Client()
+    owner = client.send(prompt_of((1, 4608), (9, 8)))
+    for user in range(5):
+        client.send(prompt_of((1, 4608), (10 + user, 8)))
+    for _ in range(steps):
+        client.step()
+    owner.cancelled = True
+    client.run()
+    for sent in client.sent[1:]:
+        client.check(*sent)
+    assert client.context.computed <= 4608 + 512 + 6 * (8 + 128)
+
+
+def test_if_computing_fails_those_who_run_end_with_an_error_and_those_who_wait_are_served() -> None:
+    """After a failed decode the cache starts empty, and is right."""
+    client = Client()
+    client.send(prompt_of((1, 2000)))
+    client.run()
+    client.send(prompt_of((1, 2000), (2, 9)))
+    client.send(prompt_of((5, 3000), (2, 9)))
+    client.send(prompt_of((5, 3000), (3, 9)))
+    client.context.failures = 1
+    with pytest.raises(EngineFailed):
+        client.step()
+    client.scheduler.fail(EngineFailed("it broke"))
+    client.run()
+    assert [isinstance(events[-1], EngineFailed) for _, events, _ in client.sent] == [False, True, True, False]
+    client.check(*client.sent[3])
+
+
+def test_a_long_prompt_never_stalls_those_who_decode() -> None:
+    """While anyone decodes, a step prefills at most the smaller budget, and every decoding sequence gets its token."""
+    client = Client()
+    short = client.send(prompt_of((7, 10)), max_tokens=60)
+    client.step()
+    client.send(prompt_of((1, 4000)))
+    while not short.finished:
+        before, computed = short.length, client.context.computed
+        client.step()
+        assert short.length == before + 1
+        assert client.context.computed - computed <= 128 + 1
+    client.run()
+    client.check_all()
+
+
+def test_when_cells_run_out_the_last_to_come_starts_again_and_answers_the_same() -> None:
+    """Three answers of 900 tokens in a context of 2,048 cells."""
+    client = Client(ROOMY._replace(cells=2048, hot_cells=1024))
+    prompts = [prompt_of((1, 100), (user, 5)) for user in (2, 3, 4)]
+    lengths = [len(expected(prompt, 900)) for prompt in prompts]
+    for prompt in prompts:
+        client.send(prompt, max_tokens=900)
+    client.run()
+    client.check_all()
+    if sum(lengths) > 2048:
+        assert client.scheduler.counters.preemptions
+
+
+def test_a_block_that_cannot_be_brought_back_is_computed() -> None:
+    """What was restored up to there is still read; under the minimum nothing is."""
+    for refuse_after, read in ((3, 0), (12, 1536)):
+        client = Client(ROOMY._replace(hot_prefixes=0))
+        client.send(prompt_of((1, 2000), (2, 30)))
+        client.run()
+        restore = client.context.restore
+        calls = iter(range(100))
+        client.context.restore = lambda *a, r=restore, n=refuse_after, c=calls: next(c) < n and r(*a)  # type: ignore
+        client.send(prompt_of((1, 2000), (3, 30)))
+        client.run()
+        client.check_all()
+        assert client.reads() == [0, read]
+
+
+def test_a_model_that_cannot_be_cut_is_served_without_reuse() -> None:
+    """Nothing is looked up, shared or kept."""
+    client = Client(reuse=False)
+    for _ in range(2):
+        client.send(prompt_of((1, 2000)))
+        client.run()
+    client.check_all()
+    assert client.reads() == [0, 0]
+    assert client.index.tally().blocks == 0
+
+
+def test_idle_prefixes_leave_the_context_and_ram_when_their_time_is_up() -> None:
+    """Ten minutes later neither cells nor bytes are held."""
+    client = Client()
+    client.send(prompt_of((1, 2000)))
+    client.run()
+    while client.cells.tidy(client.now, 4):
+        pass
+    assert client.index.tally().stored == 15
+    client.now = 600.0
+    for _ in range(3):
+        client.cells.tidy(client.now, 4)
+    assert client.index.tally().blocks == client.context.used() == len(client.cells.ram) == 0
+
+
+def test_one_prefix_of_many_users_is_held_once() -> None:
+    """Thirty users of a 4,096-token prefix with 300 tokens each: 32 blocks, and two each of their own."""
+    client = Client()
+    for user in range(30):
+        client.send(prompt_of((1, 4096), (100 + user, 300)), max_tokens=1)
+        client.run()
+    while client.cells.tidy(client.now, 64):
+        pass
+    assert client.index.tally().stored == 32 + 30 * 2
+    assert len(client.cells.ram) == 32 + 30 * 2
+
+
+class Traffic(RuleBasedStateMachine):
+    """Prompts that share and part, cancellations, failures, clocks, and budgets too small for any of it."""
+
+    @initialize(
+        cells=st.sampled_from([4096, 8192]),
+        hot=st.sampled_from([(0, 0), (1, 1024), (3, 4096)]),
+        ram_blocks=st.sampled_from([0, 5, 20, 1000]),
+    )
+    def start(self, cells: int, hot: tuple[int, int], ram_blocks: int) -> None:
+        self.client = Client(Bounds(cells, 3, hot[0], hot[1]), ram_blocks, Budget(300, 70))
+
+    @rule(
+        stem=st.integers(1, 2),
+        cut=st.sampled_from([0, 500, 1024, 1100, 1280, 1500]),
+        branch=st.integers(3, 4),
+        length=st.sampled_from([0, 28, 128, 140, 600]),
+        tail=st.integers(0, 9),
+        max_tokens=st.sampled_from([1, 3, 200]),
+        organisation=st.sampled_from(["org", "other"]),
+    )
+    def send(
+        self, stem: int, cut: int, branch: int, length: int, tail: int, max_tokens: int, organisation: str
+    ) -> None:
+        if len(self.client.scheduler.waiting) < 8:
+            self.client.send(
+                prompt_of((stem, cut), (branch, length), (tail, min(tail, 1)), (1, int(not cut + length + tail))),
+                max_tokens,
+                organisation,
+            )
+
+    @rule(steps=st.integers(1, 12))
+    def step(self, steps: int) -> None:
+        for _ in range(steps):
+            self.client.step()
+
+    @precondition(lambda self: self.client.sent)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        sent = self.client.sent.pop(data.draw(st.integers(0, len(self.client.sent) - 1)))
+        if sent[0].finished:
+            self.client.check(*sent)
+        sent[0].cancelled = not sent[0].finished
+
+    @rule()
+    def fail(self) -> None:
+        self.client.scheduler.fail(EngineFailed("injected"))
+        self.client.sent = [
+            sent for sent in self.client.sent if not any(isinstance(event, EngineFailed) for event in sent[1])
+        ]
+
+    @rule(count=st.integers(1, 20))
+    def refuse_restores(self, count: int) -> None:
+        self.client.context.refuse = count
+
+    @rule(seconds=st.sampled_from([1.0, 300.0, 600.0]))
+    def wait(self, seconds: float) -> None:
+        self.client.now += seconds
+
+    @invariant()
+    def is_sound(self) -> None:
+        if hasattr(self, "client"):
+            self.client.cells.check_integrity(self.client.scheduler.running)
+
+    def teardown(self) -> None:
+        if hasattr(self, "client"):
+            self.client.run()
+            self.client.check_all()
+
+
+Traffic.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestTraffic = Traffic.TestCase
