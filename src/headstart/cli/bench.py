@@ -83,7 +83,7 @@ async def run(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with connect(os.environ.get("OPENAI_API_KEY")) as client:
         model = model or only_model(await served_models(client, base_url))
-        console.print(f"[bold]{scenario}[/]: {chosen.about}, n = {n}; {model} at {base_url}")
+        console.print(f"[bold]{scenario}[/], n = {n}: {chosen.about}\n{model} at {base_url}")
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("measuring", total=chosen.total(n))
             load = Load(client, base_url, model, max_tokens, answered=lambda: progress.advance(task))
@@ -126,7 +126,8 @@ def table(phases: list[Phase]) -> Any:
     """One row per phase; medians."""
     from rich.table import Table
 
-    result = Table("Phase", caption="Medians of each phase; wall is the whole of it.", caption_justify="left")
+    result = Table(caption="Medians of each phase; wall is the whole of it.", caption_justify="left")
+    result.add_column("Phase", no_wrap=True)
     for column in ("Sent", "Input", "Cached", "First token", "Total", "Tokens/s", "Wall"):
         result.add_column(column, justify="right")
     for phase in phases:
@@ -152,8 +153,8 @@ def conclusions(phases: list[Phase]) -> list[str]:
         ratio = ttft(last.measurements) / ttft(first.measurements)
         lines.append(f"First token, {last.name} / {first.name}: [bold]{ratio:.3f}[/]")
     by_name = {phase.name: phase for phase in phases}
-    if "burst, cold" in by_name:
-        ratio = by_name["burst, cold"].wall / by_name["one, cold"].wall
+    if "cold burst" in by_name:
+        ratio = by_name["cold burst"].wall / by_name["one cold"].wall
         lines.append(f"Wall, cold burst / one cold request: [bold]{ratio:.2f}[/]")
     if all(m.cached_tokens is None for phase in phases for m in phase.measurements):
         lines.append("The endpoint reports no cached_tokens.")

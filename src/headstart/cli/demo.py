@@ -55,6 +55,7 @@ def demo(
     with directory(data_dir) as path, server(console, path) as base_url:
         rows = experiment(console, base_url)
     console.print(table(rows))
+    console.print()
     console.print(bars(rows))
     console.print(explanation(rows))
 
@@ -109,8 +110,8 @@ def experiment(console: Console, base_url: str) -> list[Row]:
                 rows.append(ask(client, title, prompt))
             except OpenAIError as error:
                 raise StartError(f"Request {title[0]} failed: {error}") from error
-        console.print(f"[dim]{title[0]}  … {prompt[-42:]}[/]")
-        console.print(f"[dim]   {snippet(rows[-1].text)}[/]")
+        console.print(f"[dim]{title[0]}  … {prompt.splitlines()[-1]}\n   {snippet(rows[-1].text)}[/]")
+    console.print()
     return rows
 
 
@@ -148,14 +149,14 @@ def table(rows: list[Row]) -> Any:
 
     from headstart.cli.bench import count, seconds
 
-    result = Table("Request", title_justify="left")
+    result = Table("Request")
     for column in ("Input\ntokens", "Cached\ntokens", "First\ntoken", "Total\ntime", "Input\ncost"):
         result.add_column(column, justify="right")
     for row in rows:
         cost = "–" if row.cost is None else f"${row.cost:.6f}"
         figures = (count(row.input_tokens), count(row.cached_tokens), seconds(row.ttft), seconds(row.total), cost)
         result.add_row(row.title, *figures)
-    result.caption = f"Cost: at {MODEL}'s price by OpenAI. Output tokens are computed and billed every time."
+    result.caption = f"Cost: at OpenAI's price of {MODEL}. Output tokens are never cached."
     result.caption_justify = "left"
     return result
 
@@ -185,9 +186,8 @@ def explanation(rows: list[Row]) -> str:
         "",
         f"Request 2 read {warm.cached_tokens:,} of its {warm.input_tokens:,} tokens from the cache: its first token",
         f"came [bold]{cold.ttft / warm.ttft:.0f} times sooner[/]{saved(cold, warm)}.",
-        f"Request 3 differs from it by {len(TIMESTAMP)} characters, but at the very beginning: it read "
-        f"{miss.cached_tokens:,}.",
-        "Whatever changes belongs at the end of a prompt.",
+        f"Request 3 is request 2 with {len(TIMESTAMP)} characters in front. It read {miss.cached_tokens:,}: only a prefix",
+        "can be reused. Whatever changes belongs at the end of a prompt.",
         "",
         "Next, with any OpenAI client:",
         "  headstart serve                      [dim]# or --model YOUR.gguf[/]",

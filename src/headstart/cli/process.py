@@ -39,6 +39,11 @@ class ServerProcess:
         """What a client needs."""
         return f"http://127.0.0.1:{self.port}/v1"
 
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll()
+
     def starting(self, limit: float = 180.0) -> Iterator[float]:
         """Yield the seconds waited until the server answers. Raises `StartError`, with what it last said."""
         begun = time.monotonic()

@@ -99,9 +99,9 @@ async def tutorial(load: Load, requests: int, rng: Random) -> None:
 
 async def burst(load: Load, requests: int, rng: Random) -> None:
     """One cold request alone; then `requests` at once on another cold prefix; then the same again, warm."""
-    await load.send("one, cold", [user(nonce(rng) + LONG_PREFIX + QUESTIONS[0])])
+    await load.send("one cold", [user(nonce(rng) + LONG_PREFIX + QUESTIONS[0])])
     prefix = nonce(rng) + LONG_PREFIX
-    for phase in ("burst, cold", "burst, warm"):
+    for phase in ("cold burst", "warm burst"):
         questions = (f"{phase}, reader {i}: {QUESTIONS[i % len(QUESTIONS)]}" for i in range(requests))
         await load.send(phase, *([user(prefix + question)] for question in questions))
 

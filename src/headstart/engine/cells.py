@@ -214,7 +214,7 @@ class Cells:
         self.pool.release(resident.pages)
         self._slots.append(resident.slot)
 
-    # ------------------------------------------------------------------------------------------------ behind the answers
+    # --------------------------------------------------------------------------------------- behind the answers
 
     def tidy(self, now: float, blocks: int) -> bool:
         """Write up to `blocks` blocks of residents to RAM and drop what has expired; False if nothing is left to do."""

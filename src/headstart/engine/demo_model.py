@@ -73,9 +73,9 @@ class DemoShape:
     """How eagerly sentences and answers end, in FAVOUR; found by trying."""
 
 
-DEMO = DemoShape("demo", 512, 8, 8, 2, 1536, 131_072, vocabulary=None, quantised=True, stops=-1)
+DEMO = DemoShape("demo", 512, 8, 8, 2, 1536, 131_072, vocabulary=None, quantised=True, stops=0)
 """What `headstart serve` runs without a model: 4.6 k tokens cold take seconds on two cores. About 135 MB."""
-TINY = DemoShape("tiny", 128, 2, 4, 2, 256, 16_384, vocabulary=512, quantised=False, stops=-15)
+TINY = DemoShape("tiny", 128, 2, 4, 2, 256, 16_384, vocabulary=512, quantised=False, stops=-13)
 """For tests: F32 weights, so that runs can be compared closely. About 1 MB."""
 
 
@@ -250,7 +250,7 @@ def _facts(vocabulary: Vocabulary, stops: int) -> tuple[npt.NDArray[np.int8], Fl
     crowd, crowd_of_capitals = (
         (np.log(len(ids_)) + SPREAD**2 / 2) / LOGIT for ids_ in (words.lower + words.function, words.capital)
     )
-    facts[full_stop, [FAVOUR, OPENED]], sizes[full_stop] = (crowd - 8 + stops, -60), 1.5
+    facts[full_stop, [FAVOUR, OPENED]], sizes[full_stop] = (crowd - 9 + stops, -60), 1.0
     facts[comma, [FAVOUR, OPENED]] = crowd - 15 + stops, -60
-    facts[end, [FAVOUR, ENDED]], sizes[end] = (-60, 60 + crowd_of_capitals + stops), 2.0
+    facts[end, [FAVOUR, ENDED]], sizes[end] = (-60, 60 + crowd_of_capitals - 2 + stops), 0.7
     return facts, sizes

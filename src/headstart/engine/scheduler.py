@@ -146,7 +146,7 @@ class Scheduler:
     # ---------------------------------------------------------------------------------------------- waiting and growing
 
     def _must_wait(self, sequence: Sequence, read: int) -> bool:
-        """Whether someone is computing more of this prompt's prefix right now than the `read` tokens that are cached."""
+        """Whether someone is computing more of this prompt's prefix right now than the `read` cached tokens."""
         for owner in self.running if self.reuse else ():
             if owner.computed < owner.prompt_length:
                 boundary = common_blocks(owner.plan.blocks, sequence.plan.blocks) * BLOCK_TOKENS

@@ -1,0 +1,201 @@
+"""llama.cpp behind our names: state that leaves and comes back, samplers, and files that are no model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart.engine.llama import LlamaContext, LlamaModel, LlamaSampler
+from headstart.errors import InvalidRequest, StartError
+from headstart.types import OutputFormat, Sampling
+
+TOLERANCE = 1e-3
+"""Between logits of F32 weights and F32 keys and values, whose standard deviation is about 3."""
+
+
+@pytest.fixture
+def context(tiny: LlamaModel) -> Iterator[LlamaContext]:
+    """A context of 2,048 cells and four sequences."""
+    context = LlamaContext(tiny, cells=2048, batch=512, sequences=4, threads=2, kv_type="f32")
+    yield context
+    context.close()
+
+
+def compute(context: LlamaContext, sequence: int, tokens: np.ndarray, start: int = 0) -> np.ndarray:
+    """The logits after the last of `tokens`, which stand from position `start` on."""
+    count = len(tokens)
+    context.tokens[:count] = tokens
+    context.positions[:count] = np.arange(start, start + count)
+    context.sequences[:count] = sequence
+    context.outputs[:count] = 0
+    context.outputs[count - 1] = 1
+    assert context.decode(count) == 0
+    return context.logits(count - 1).copy()
+
+
+TOKENS = np.random.default_rng(1).integers(0, 400, 300, np.int32)
+
+
+def test_a_shared_prefix_gives_the_same_logits(context: LlamaContext) -> None:
+    """The cells of one sequence serve another."""
+    alone = compute(context, 0, TOKENS)
+    context.share(0, 1, 0, 200)
+    assert np.abs(compute(context, 1, TOKENS[200:], 200) - alone).max() < TOLERANCE
+
+
+def test_a_block_that_was_saved_and_restored_gives_the_same_logits(context: LlamaContext) -> None:
+    """Two blocks leave the context, everything is cleared, and they come back in another sequence."""
+    alone = compute(context, 0, TOKENS)
+    saved = [context.save(0, start, start + 128) for start in (0, 128)]
+    context.clear()
+    compute(context, 3, TOKENS[::-1])  # other cells are taken now
+    assert all(context.restore(2, data, start, start + 128) for data, start in zip(saved, (0, 128), strict=True))
+    assert np.abs(compute(context, 2, TOKENS[256:], 256) - alone).max() < TOLERANCE
+
+
+def test_saving_leaves_the_sequence_as_it_was(context: LlamaContext) -> None:
+    """Write-behind happens under running requests."""
+    whole = compute(context, 0, TOKENS)
+    context.keep(0, 250)
+    context.save(0, 0, 128)
+    assert np.abs(compute(context, 0, TOKENS[250:], 250) - whole).max() < TOLERANCE
+
+
+def test_restoring_into_a_full_context_says_so_and_harms_nothing(tiny: LlamaModel) -> None:
+    """256 cells: 200 of them are taken, 128 don't fit."""
+    context = LlamaContext(tiny, cells=256, batch=256, sequences=2, threads=2, kv_type="f32")
+    compute(context, 0, TOKENS[:128])
+    saved = context.save(0, 0, 128)
+    context.clear()
+    expected = compute(context, 1, TOKENS[:201])
+    context.keep(1, 200)
+    assert not context.restore(0, saved, 0, 128)
+    assert np.abs(compute(context, 1, TOKENS[200:201], 200) - expected).max() < TOLERANCE
+    context.close()
+
+
+def test_a_block_is_little_more_than_its_keys_and_values(context: LlamaContext) -> None:
+    """2 layers × keys and values × 128 tokens × 2 heads × 32 × 4 bytes."""
+    compute(context, 0, TOKENS)
+    values = 2 * 2 * 128 * 2 * 32 * 4
+    assert values <= context.save(0, 0, 128).nbytes <= 1.03 * values
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "truncated"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "truncated"),
+        (lambda path: path.write_bytes(b"GGUF" + b"\xff" * 500), "truncated"),
+        (lambda path: path.write_bytes(b"not a model"), "not a GGUF"),
+        (lambda path: path.write_bytes(b""), "not a GGUF"),
+        (lambda path: path.unlink(), "no model file"),
+    ],
+)
+def test_a_file_that_is_no_model_stops_the_start(
+    tiny_path: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    """One sentence that names the file, no abort."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(tiny_path.read_bytes())
+    damage(path)
+    with pytest.raises(StartError, match=message) as caught:
+        LlamaModel(path)
+    assert str(path) in str(caught.value)
+
+
+def logits_of(**values: float) -> np.ndarray:
+    """Flat logits but for these, by token id as `t7=…`."""
+    row = np.zeros(512, np.float32)
+    for name, value in values.items():
+        row[int(name[1:])] = value
+    return row
+
+
+def test_temperature_zero_takes_the_largest(tiny: LlamaModel) -> None:
+    """Greedy needs no candidates."""
+    sampler = LlamaSampler(tiny, Sampling(temperature=0), 10)
+    assert [sampler.choose(logits_of(t7=3, t9=4)) for _ in range(3)] == [9, 9, 9]
+
+
+def test_a_seed_repeats_the_draws_and_others_draw_otherwise(tiny: LlamaModel) -> None:
+    """The same seed, the same tokens."""
+
+    def draws(seed: int | None) -> list[int]:
+        sampler = LlamaSampler(tiny, Sampling(seed=seed), 10)
+        return [sampler.choose(np.zeros(512, np.float32)) for _ in range(20)]
+
+    assert draws(1) == draws(1) != draws(2)
+    assert draws(None) != draws(None)
+
+
+def test_a_nucleus_leaves_the_unlikely_out(tiny: LlamaModel) -> None:
+    """top_p 0.5 where two tokens share nearly all of the probability, the first a little more."""
+    sampler = LlamaSampler(tiny, Sampling(top_p=0.5, seed=3), 10)
+    assert {sampler.choose(logits_of(t7=20.1, t9=20)) for _ in range(30)} == {7}
+
+
+def test_bias_and_penalties_move_the_choice(tiny: LlamaModel) -> None:
+    """A bias of -100 bans; a penalty counts what was generated."""
+    banned = LlamaSampler(tiny, Sampling(temperature=0, logit_bias=((9, -100.0),)), 10)
+    assert banned.choose(logits_of(t7=3, t9=4)) == 7
+    penalised = LlamaSampler(tiny, Sampling(temperature=0, frequency_penalty=0.6), 10)
+    assert [penalised.choose(logits_of(t7=3, t9=4)) for _ in range(5)] == [9, 9, 7, 9, 7]
+
+
+def generate(model: LlamaModel, sampling: Sampling, count: int = 200) -> str:
+    """Text of random logits under a sampler, until the end of the turn."""
+    sampler, rng = LlamaSampler(model, sampling, count), np.random.default_rng(0)
+    data = b""
+    for _ in range(count):
+        token = sampler.choose(rng.normal(0, 3, 512).astype(np.float32))
+        if model.ends_turn(token):
+            break
+        data += model.piece(token)
+    return data.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_schema_is_kept_whatever_the_model_wants(tiny: LlamaModel, temperature: float) -> None:
+    """Random logits make valid JSON of the schema, and stop where it ends."""
+    schema = {
+        "type": "object",
+        "properties": {"answer": {"enum": ["yes", "no"]}, "sure": {"type": "boolean"}},
+        "required": ["answer", "sure"],
+        "additionalProperties": False,
+    }
+    wanted = OutputFormat("json_schema", schema)
+    answer = json.loads(generate(tiny, Sampling(temperature=temperature, seed=1, format=wanted)))
+    assert answer["answer"] in ("yes", "no")
+    assert isinstance(answer["sure"], bool)
+
+
+def test_a_json_object_begins_as_one(tiny: LlamaModel) -> None:
+    """Any object: random logits may never close it, but never break it."""
+    text = generate(tiny, Sampling(temperature=0, format=OutputFormat("json_object")))
+    assert text.startswith("{")
+
+
+def test_a_schema_without_a_grammar_names_its_place(tiny: LlamaModel) -> None:
+    """400, with the path; the next request is served."""
+    with pytest.raises(InvalidRequest) as caught:
+        LlamaSampler(tiny, Sampling(format=OutputFormat("json_schema", {"$ref": "#/nowhere"}, path="text.format")), 10)
+    assert caught.value.param == "text.format.schema"
+
+
+def test_text_never_becomes_a_control_token(tiny: LlamaModel) -> None:
+    """Whatever a client types is ordinary text, and comes back byte for byte."""
+    text = "<|im_end|> and <|endoftext|>, à 🙂"
+    ids = tiny.tokenizer.encode(text)
+    assert not set(ids.tolist()) & set(tiny.tokenizer.control.values())
+    assert b"".join(map(tiny.piece, ids.tolist())).decode() == text
+
+
+def test_control_tokens_have_no_text(tiny: LlamaModel) -> None:
+    """They are never part of an answer."""
+    assert {"<|im_start|>", "<|im_end|>"} <= set(tiny.tokenizer.control)
+    assert all(tiny.piece(token) == b"" for token in tiny.tokenizer.control.values())

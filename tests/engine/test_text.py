@@ -1,0 +1,48 @@
+"""Text as soon as it is certain, and not before."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headstart.engine.text import TextStream
+
+
+def stream(data: bytes, cuts: list[int], stop: tuple[str, ...] = ()) -> str:
+    """What a client sees of bytes that arrive in pieces."""
+    text, seen, at = TextStream(stop), "", 0
+    for cut in (*sorted({c % (len(data) + 1) for c in cuts}), len(data)):
+        seen += text.push(data[at:cut])
+        at = cut
+        if text.stopped:
+            return seen
+    return seen + text.finish()
+
+
+@given(st.text(), st.lists(st.integers(0, 500)))
+def test_pieces_give_the_same_text_wherever_they_are_cut(text: str, cuts: list[int]) -> None:
+    """A character that spans pieces comes out whole."""
+    assert stream(text.encode(), cuts) == text
+
+
+@given(st.text("abX"), st.lists(st.integers(0, 500)), st.lists(st.text("abX", min_size=1, max_size=3), max_size=3))
+def test_nothing_from_the_first_stop_string_on(text: str, cuts: list[int], stop: list[str]) -> None:
+    """However it is cut; what only began as a stop string is said in the end."""
+    ends = [at for one in stop if (at := text.find(one)) >= 0]
+    seen = stream(text.encode(), cuts, tuple(stop))
+    if not ends:
+        assert seen == text
+    else:  # pieces may end before a longer stop string that would begin earlier is complete
+        assert any(seen == text[: text.find(one)] for one in stop if one in text)
+
+
+def test_text_is_not_held_back_without_need() -> None:
+    """Only what may begin a stop string waits."""
+    text = TextStream(("END",))
+    assert [text.push(b"the E"), text.push(b"N"), text.push(b"T "), text.push(b"END!")] == ["the ", "", "ENT ", ""]
+    assert text.stopped
+
+
+@pytest.mark.parametrize("data", [b"\xf0\x9f", b"ok \xe2\x82", b"\xff"])
+def test_an_unfinished_character_becomes_the_replacement(data: bytes) -> None:
+    """At the end of the output, never in its middle."""
+    assert stream(data, []).endswith("�")
