@@ -14,7 +14,7 @@ from headstart.cli.process import ServerProcess
 from headstart.errors import StartError
 
 ROWS = [
-    Row("1  a long prefix, cold", 4817, 0, 3.7, 4.2, Decimal("0.0019268"), "One."),
+    Row("1  a long prefix, cold", 4616, 0, 3.7, 4.2, Decimal("0.0019268"), "One."),
     Row("2  the same prefix again", 4812, 4736, 0.05, 0.6, Decimal("0.0005040"), "Two."),
     Row("3  a timestamp in front", 4824, 0, 3.8, 4.5, Decimal("0.0019296"), "Three."),
 ]

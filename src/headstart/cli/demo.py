@@ -46,7 +46,8 @@ def demo(
     from rich.console import Console
 
     console = Console()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped then, too
+    for end in (signal.SIGTERM, signal.SIGHUP):  # these, too, end in stopping the server
+        signal.signal(end, lambda number, _: sys.exit(128 + number))
     console.print(
         "[bold]Headstart demo[/]: OpenAI's prompt caching, on this machine.\n"
         "The demo model is a real transformer with random weights:\n"
@@ -186,8 +187,8 @@ def explanation(rows: list[Row]) -> str:
         "",
         f"Request 2 read {warm.cached_tokens:,} of its {warm.input_tokens:,} tokens from the cache: its first token",
         f"came [bold]{cold.ttft / warm.ttft:.0f} times sooner[/]{saved(cold, warm)}.",
-        f"Request 3 is request 2 with {len(TIMESTAMP)} characters in front. It read {miss.cached_tokens:,}: only a prefix",
-        "can be reused. Whatever changes belongs at the end of a prompt.",
+        f"Request 3 is request 2 with {len(TIMESTAMP)} characters in front, and read {miss.cached_tokens:,}: only a",
+        "prefix can be reused. Whatever changes belongs at the end of a prompt.",
         "",
         "Next, with any OpenAI client:",
         "  headstart serve                      [dim]# or --model YOUR.gguf[/]",

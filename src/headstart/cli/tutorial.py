@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 INSTRUCTIONS = (
-    "\nYou are a highly knowledgeable assistant specialized in machine learning.\n"
-    "Answer questions with detailed, structured explanations, including examples when relevant.\n"
+    "You are a highly knowledgeable assistant specialized in machine learning.\n"
+    "Answer questions with detailed, structured explanations, including examples when relevant."
 )
 LONG_PREFIX = INSTRUCTIONS * 200
-"""4.6 k tokens of o200k_base: beyond the 1,024 from which prefixes are cached."""
+"""4,600 tokens of o200k_base: with the first question and the chat's own tokens the tutorial's 4,616."""
 
 QUESTIONS = (
     "What is overfitting in machine learning?",

@@ -15,19 +15,28 @@ from __future__ import annotations
 import ctypes
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import llama_cpp as ll
 import numpy as np
 import numpy.typing as npt
-from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
 
-from headstart.errors import InvalidRequest, StartError
-from headstart.types import OutputFormat, Sampling, TokenIds
+# Read when the library is loaded. llama.cpp's threads meet at hundreds of barriers per token and by default spin there
+# until the last one comes: where another process has its core, a token takes 70 times as long. After about 10 µs of
+# spinning they sleep instead. And an abort must not start a debugger.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+
+import llama_cpp as ll  # noqa: E402 - see above
+from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf  # noqa: E402
+
+from headstart.errors import InvalidRequest, StartError  # noqa: E402
+from headstart.types import OutputFormat, Sampling, TokenIds  # noqa: E402
 
 log = logging.getLogger("headstart.llama")
 
@@ -84,10 +93,10 @@ class LlamaModel:
 
     @cached_property
     def description(self) -> str:
-        """As `llama 0.1B Q8_0`."""
+        """The file's own name for the model, or as `llama 7B Q8_0`."""
         buffer = ctypes.create_string_buffer(256)
         ll.llama_model_desc(self._model, buffer, len(buffer))
-        return buffer.value.decode("utf-8", "replace")
+        return self.metadata("general.name") or buffer.value.decode("utf-8", "replace")
 
     @property
     def size(self) -> int:
@@ -287,9 +296,9 @@ class LlamaContext:
 
 
 class LlamaSampler:
-    """Chooses one request's tokens with llama.cpp's samplers: bias, penalties, temperature, nucleus, draw.
+    """Chooses one request's tokens: bias, then llama.cpp's samplers for penalties, temperature, nucleus and draw.
 
-    Greedy without any of these is the largest logit, for which no candidate list has to be built.
+    Greedy without penalties is the largest logit, for which no list of candidates has to be built.
     A grammar is asked only whether the chosen token is allowed; if not, the choice is made again among those that are.
     Raises `InvalidRequest` for a schema that llama.cpp has no grammar for.
     """
@@ -303,20 +312,16 @@ class LlamaSampler:
         self._candidates = np.zeros(0, CANDIDATE)
         if sampling.format.kind != "text":
             self._grammar = _grammar_sampler(model, sampling.format)
-        bias, penalised = sampling.logit_bias, sampling.frequency_penalty or sampling.presence_penalty
-        if sampling.temperature > 0 or bias or penalised:
+        self._biased = np.array([token for token, _ in sampling.logit_bias], np.int64)
+        self._bias = np.array([bias for _, bias in sampling.logit_bias], np.float32)
+        penalised = sampling.frequency_penalty or sampling.presence_penalty
+        if sampling.temperature > 0 or penalised:
             self._chain = ll.llama_sampler_chain_init(ll.llama_sampler_chain_default_params())
-            self._add_bias(bias)
             if penalised:
                 add = ll.llama_sampler_init_penalties
                 penalties = (max_tokens, 1.0, sampling.frequency_penalty, sampling.presence_penalty)
                 ll.llama_sampler_chain_add(self._chain, add(self._size, *penalties))
             self._add_draw(sampling)
-
-    def _add_bias(self, bias: tuple[tuple[int, float], ...]) -> None:
-        if bias:
-            entries = (ll.llama_logit_bias * len(bias))(*bias)
-            ll.llama_sampler_chain_add(self._chain, ll.llama_sampler_init_logit_bias(self._size, len(bias), entries))
 
     def _add_draw(self, sampling: Sampling) -> None:
         if sampling.temperature == 0:
@@ -329,7 +334,9 @@ class LlamaSampler:
         ll.llama_sampler_chain_add(self._chain, ll.llama_sampler_init_dist(seed))
 
     def choose(self, logits: Logits) -> int:
-        """The next token, of logits of shape (vocabulary,)."""
+        """The next token, of logits of shape (vocabulary,), to which the bias is added in place."""
+        if len(self._biased):
+            logits[self._biased] += self._bias
         token = self._pick(logits, constrained=False)
         if self._grammar is not None:
             if not self._allowed(token, logits):

@@ -1,0 +1,1 @@
+"""Measurements behind docs/performance.md; see README.md here."""
