@@ -22,7 +22,7 @@ TOKENS = 8
 
 
 async def rounds(running: Server, size: int, count: int) -> tuple[list[float], list[float], list[int], int, int]:
-    """Walls of one alone and of a burst in seconds, tokens prefilled in each burst, and lengths of prefix and suffix."""
+    """Walls of one alone and of a burst in seconds, tokens prefilled in each burst, lengths of prefix and suffix."""
     rng, alone, together, prefilled = Random(0), [], [], []
     async with connect(None) as client:
 

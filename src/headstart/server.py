@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from headstart import __version__
 from headstart.api.app import create_app
 from headstart.api.auth import KeyRing
+from headstart.cache.index import PrefixIndex
 from headstart.cache.policy import rules_for
 from headstart.config import Config, bytes_of
 from headstart.engine.demo_model import demo_model_path, write_demo_model
@@ -103,7 +104,10 @@ def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
             path = model_file(model.file, config.data_path, tell)
             tell(f"Loading {path.name} …")
             loaded = LlamaModel(path, gpu_layers=config.engine.gpu_layers)
-            engines[model.file] = EmbeddedEngine(loaded, config.engine), prompt_builder(loaded)
+            engines[model.file] = (
+                EmbeddedEngine(loaded, config.engine, PrefixIndex(bytes_of(config.engine.ram_cache))),
+                prompt_builder(loaded),
+            )
         engine, prompts = engines[model.file]
         served.append(
             ServedModel(

@@ -198,6 +198,15 @@ class CacheReport(NamedTuple):
     waited: bool = False
 
 
+class Tally(NamedTuple):
+    """How much an index holds: blocks known, of them in RAM, their bytes; and blocks lost for want of room so far."""
+
+    blocks: int
+    stored: int
+    stored_bytes: int
+    evicted: int
+
+
 class TokenLogprob(NamedTuple):
     """A token, its bytes (a token may be half a character), its natural log-probability, and its likeliest rivals."""
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 import openai
 import pytest
-import uvicorn
 from starlette.types import ASGIApp
 
 from headstart.api.app import create_app
@@ -46,29 +44,6 @@ class Running:
             setattr(self.engine, option, getattr(made, option))
 
 
-@contextmanager
-def _serve(app: ASGIApp) -> Iterator[str]:
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", ws="none", lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.005)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        server.force_exit = True
-        thread.join(10)
-
-
-@pytest.fixture(scope="session")
-def serve() -> Callable[[ASGIApp], AbstractContextManager[str]]:
-    """Run an app on a free loopback port; gives its URL."""
-    return _serve
-
-
 @pytest.fixture(scope="session")
 def prompts() -> PromptBuilder:
     """What renders the prompts."""
@@ -89,12 +64,14 @@ def make_pipeline(prompts: PromptBuilder) -> Callable[[FakeEngine], Pipeline]:
 
 @pytest.fixture(scope="session")
 def _running(
-    make_pipeline: Callable[[FakeEngine], Pipeline], tmp_path_factory: pytest.TempPathFactory
+    make_pipeline: Callable[[FakeEngine], Pipeline],
+    serve: Callable[[ASGIApp], AbstractContextManager[str]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Running]:
     engine = FakeEngine(PrefixIndex(2**20))
     pipeline = make_pipeline(engine)
     keys = KeyRing(tmp_path_factory.mktemp("data") / "keys.json")
-    with _serve(create_app(pipeline, keys, max_body=MAX_BODY)) as url:
+    with serve(create_app(pipeline, keys, max_body=MAX_BODY)) as url:
         yield Running(url, engine, pipeline)
 
 

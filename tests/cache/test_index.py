@@ -77,7 +77,7 @@ class AgainstNaive(RuleBasedStateMachine):
     @rule(data=st.data(), store=st.booleans())
     def finish(self, data: st.DataObject, store: bool) -> None:
         plan = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
-        for digest in self.index.unstored(plan.blocks) if store else []:
+        for digest in [d for d in plan.blocks if store and not self.index.is_stored(d)]:
             victims = self.index.store(digest, 1)
             assert victims is None or digest not in victims
         self.complete &= store and self.index.tally().stored < self.budget

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.engine.plain_model import write_plain_model
 
 from headstart.engine.demo_model import TINY, write_demo_model
 from headstart.engine.llama import LlamaModel
@@ -24,5 +25,15 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(tiny_path: Path) -> Iterator[LlamaModel]:
     """The tiny model, loaded."""
     model = LlamaModel(tiny_path)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaModel]:
+    """The plain model, loaded: for comparing logits."""
+    path = tmp_path_factory.mktemp("plain") / "plain.gguf"
+    write_plain_model(path)
+    model = LlamaModel(path)
     yield model
     model.close()

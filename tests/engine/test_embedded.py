@@ -5,48 +5,52 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator
-from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
+from headstart.cache.index import PrefixIndex
 from headstart.cache.policy import IntervalRules
-from headstart.config import EngineConfig
+from headstart.config import EngineConfig, bytes_of
 from headstart.engine import embedded
 from headstart.engine.embedded import EmbeddedEngine
 from headstart.engine.llama import LlamaModel, LlamaSampler
 from headstart.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, Overloaded
 from headstart.types import CacheOptions, Delta, Event, Finished, Namespace, Plan, Prompt, Sampling, Started
-from tests.engine.plain_model import write_plain_model
 
 RULES = IntervalRules(b"secret")
 GREEDY = Sampling(temperature=0, max_tokens=4)
 TOLERANCE, TYPICAL = 0.5, 0.03
 """Largest and median difference of logits, whose standard deviation is 3. llama.cpp's flash attention rounds keys and
 values to f16, and sums chunks of under 64 tokens in f16 too: without any cache, cutting a prompt elsewhere changes the
-logits as much. Another block in the prefix moves one by more than 1 (`test_the_model_notices_any_block_of_a_prefix`)."""
+logits as much. Another block in its prefix moves one by more than 1 (`test_the_model_notices_any_block_of_a_prefix`).
+"""
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> LlamaModel:
-    """The plain model, loaded."""
-    path: Path = tmp_path_factory.mktemp("plain") / "plain.gguf"
-    write_plain_model(path)
-    return LlamaModel(path)
+@pytest.fixture
+def model(plain: LlamaModel) -> LlamaModel:
+    """Shared by the engines of all tests, one after another."""
+    return plain
 
 
-def config(**options: object) -> EngineConfig:
+def config(**options: Any) -> EngineConfig:
     """Small, in F32."""
-    defaults: dict[str, object] = {"context_cells": 8192, "kv_type": "f32", "ram_cache": "64MiB", "threads": 2}
-    return EngineConfig(**{**defaults, **options})  # type: ignore[arg-type]
+    defaults: dict[str, Any] = {"context_cells": 8192, "kv_type": "f32", "ram_cache": "64MiB", "threads": 2}
+    return EngineConfig(**{**defaults, **options})
 
 
 @pytest.fixture
 async def engine(model: LlamaModel) -> AsyncIterator[EmbeddedEngine]:
     """An engine with the defaults of `config`."""
-    engine = EmbeddedEngine(model, config())
+    engine = make_engine(model, config())
     yield engine
     await engine.close()
+
+
+def make_engine(model: LlamaModel, config: EngineConfig, **options: Any) -> EmbeddedEngine:
+    """With an index of its own."""
+    return EmbeddedEngine(model, config, PrefixIndex(bytes_of(config.ram_cache)), **options)
 
 
 def planned(tokens: np.ndarray, organisation: str = "org") -> tuple[Prompt, Plan]:
@@ -80,7 +84,7 @@ def random_tokens(rng: np.random.Generator, length: int) -> np.ndarray:
 class Recording(LlamaSampler):
     """Remembers every row of logits it chose from; `rows` is of the sampler made last."""
 
-    made: list[Recording] = []
+    made: ClassVar[list[Recording]] = []
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
@@ -140,7 +144,7 @@ async def test_200_pairs_answer_as_without_a_cache(model: LlamaModel, recording:
     rng = np.random.default_rng(0)
     block = 2 * 3 * 128 * 2 * 16 * 4
     small = config(max_sequences=4, hot_prefixes=2, hot_cells=3072, ram_cache=block * 30)
-    cached, plain = EmbeddedEngine(model, small), EmbeddedEngine(model, config(max_sequences=1, ram_cache=0))
+    cached, plain = make_engine(model, small), make_engine(model, config(max_sequences=1, ram_cache=0))
     stems = [random_tokens(rng, 1600) for _ in range(6)]
     prompts = []
     for _ in range(200):
@@ -205,7 +209,7 @@ async def test_another_organisation_shares_nothing(engine: EmbeddedEngine) -> No
 async def test_entries_expire_on_the_injected_clock(model: LlamaModel) -> None:
     """Ten idle minutes, and the prefix is computed again."""
     now = [0.0]
-    engine = EmbeddedEngine(model, config(), clock=lambda: now[0])
+    engine = make_engine(model, config(), clock=lambda: now[0])
     tokens = random_tokens(np.random.default_rng(4), 1500)
     await run(engine, *planned(tokens))
     now[0] = 599.0
@@ -218,7 +222,7 @@ async def test_entries_expire_on_the_injected_clock(model: LlamaModel) -> None:
 @pytest.mark.parametrize("begun", [False, True])
 async def test_a_client_that_goes_away_frees_its_place(model: LlamaModel, begun: bool) -> None:
     """By closing the stream, before or after its first event."""
-    engine = EmbeddedEngine(model, config(max_sequences=1, max_waiting=0))
+    engine = make_engine(model, config(max_sequences=1, max_waiting=0))
     tokens = random_tokens(np.random.default_rng(6), 3000)
     stream = engine.generate(*planned(tokens), Sampling(max_tokens=1000, logit_bias=((506, -100.0),)))
     if begun:
@@ -230,7 +234,7 @@ async def test_a_client_that_goes_away_frees_its_place(model: LlamaModel, begun:
 
 async def test_a_stream_that_is_dropped_is_cancelled(model: LlamaModel) -> None:
     """Nobody holds it any more: it must not run to its end."""
-    engine = EmbeddedEngine(model, config(max_sequences=1, max_waiting=0))
+    engine = make_engine(model, config(max_sequences=1, max_waiting=0))
     stream = engine.generate(*planned(random_tokens(np.random.default_rng(6), 3000)), Sampling(max_tokens=1000))
     del stream
     gc.collect()
@@ -244,7 +248,7 @@ async def test_a_stream_that_is_dropped_is_cancelled(model: LlamaModel) -> None:
 
 async def test_one_more_than_may_wait_is_refused_with_a_time(model: LlamaModel) -> None:
     """429 with Retry-After; those who wait are served."""
-    engine = EmbeddedEngine(model, config(max_sequences=1, max_waiting=2))
+    engine = make_engine(model, config(max_sequences=1, max_waiting=2))
     prompts = [planned(random_tokens(np.random.default_rng(seed), 300)) for seed in range(4)]
     streams = [engine.generate(*prompt, GREEDY) for prompt in prompts[:3]]
     with pytest.raises(Overloaded) as caught:
@@ -288,7 +292,7 @@ async def test_when_computing_fails_the_next_request_is_served(
 
 async def test_closing_ends_what_runs_with_an_error(model: LlamaModel) -> None:
     """None hangs."""
-    engine = EmbeddedEngine(model, config(max_sequences=1))
+    engine = make_engine(model, config(max_sequences=1))
     streams = [
         engine.generate(*planned(random_tokens(np.random.default_rng(seed), 3000)), Sampling(max_tokens=4000))
         for seed in range(3)

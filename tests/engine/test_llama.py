@@ -13,14 +13,14 @@ from headstart.engine.llama import LlamaContext, LlamaModel, LlamaSampler
 from headstart.errors import InvalidRequest, StartError
 from headstart.types import OutputFormat, Sampling
 
-TOLERANCE = 1e-3
-"""Between logits of F32 weights and F32 keys and values, whose standard deviation is about 3."""
+TOLERANCE = 0.2
+"""Between logits of standard deviation 3; another block in the prefix moves one by more than 1 (`test_embedded`)."""
 
 
 @pytest.fixture
-def context(tiny: LlamaModel) -> Iterator[LlamaContext]:
+def context(plain: LlamaModel) -> Iterator[LlamaContext]:
     """A context of 2,048 cells and four sequences."""
-    context = LlamaContext(tiny, cells=2048, batch=512, sequences=4, threads=2, kv_type="f32")
+    context = LlamaContext(plain, cells=2048, batch=512, sequences=4, threads=2, kv_type="f32")
     yield context
     context.close()
 
@@ -65,9 +65,9 @@ def test_saving_leaves_the_sequence_as_it_was(context: LlamaContext) -> None:
     assert np.abs(compute(context, 0, TOKENS[250:], 250) - whole).max() < TOLERANCE
 
 
-def test_restoring_into_a_full_context_says_so_and_harms_nothing(tiny: LlamaModel) -> None:
+def test_restoring_into_a_full_context_says_so_and_harms_nothing(plain: LlamaModel) -> None:
     """256 cells: 200 of them are taken, 128 don't fit."""
-    context = LlamaContext(tiny, cells=256, batch=256, sequences=2, threads=2, kv_type="f32")
+    context = LlamaContext(plain, cells=256, batch=256, sequences=2, threads=2, kv_type="f32")
     compute(context, 0, TOKENS[:128])
     saved = context.save(0, 0, 128)
     context.clear()
@@ -79,9 +79,9 @@ def test_restoring_into_a_full_context_says_so_and_harms_nothing(tiny: LlamaMode
 
 
 def test_a_block_is_little_more_than_its_keys_and_values(context: LlamaContext) -> None:
-    """2 layers × keys and values × 128 tokens × 2 heads × 32 × 4 bytes."""
+    """3 layers × keys and values × 128 tokens × 2 heads × 16 × 4 bytes."""
     compute(context, 0, TOKENS)
-    values = 2 * 2 * 128 * 2 * 32 * 4
+    values = 3 * 2 * 128 * 2 * 16 * 4
     assert values <= context.save(0, 0, 128).nbytes <= 1.03 * values
 
 

@@ -15,20 +15,10 @@ takes children before parents without counting them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple
 
-from headstart.types import BLOCK_TOKENS, Lifetime, Plan
-
-
-class Tally(NamedTuple):
-    """How much the index holds: blocks known, of them in RAM, their bytes; and blocks lost for want of room so far."""
-
-    blocks: int
-    stored: int
-    stored_bytes: int
-    evicted: int
+from headstart.types import BLOCK_TOKENS, Lifetime, Plan, Tally
 
 
 class _Block:
@@ -122,10 +112,6 @@ class PrefixIndex:
             if not self.is_stored(digest) and self.store(digest, 1) is None:
                 break
         self.release(plan.blocks[: stop // BLOCK_TOKENS])
-
-    def unstored(self, blocks: Iterable[bytes]) -> list[bytes]:
-        """Those of `blocks` that are not in RAM."""
-        return [digest for digest in blocks if not self._blocks[digest].size]
 
     def is_stored(self, digest: bytes) -> bool:
         """Whether the block is in RAM."""

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headstart.cache.index import PrefixIndex
 from headstart.engine.blocks import RamTier
 from headstart.engine.context import Context
+from headstart.engine.index import Index
 from headstart.engine.pages import PagePool, pages_for
 from headstart.engine.sequence import Sequence
 from headstart.types import BLOCK_TOKENS, CacheReport, TokenIds
@@ -58,7 +58,7 @@ class Bounds(NamedTuple):
 class Cells:
     """Who holds which cells of one context. For one thread."""
 
-    def __init__(self, context: Context, index: PrefixIndex, bounds: Bounds) -> None:
+    def __init__(self, context: Context, index: Index, bounds: Bounds) -> None:
         self.context, self.index, self.bounds = context, index, bounds
         self.ram = RamTier()
         self.pool = PagePool(pages_for(bounds.cells))
@@ -82,6 +82,7 @@ class Cells:
         self.hold_computed(sequence, now)
         return CacheReport(
             read=read,
+            written=max((*sequence.plan.writes[-1:], read)) - read,
             prefilled=sequence.pending,
             from_context=min(shared, read),
             from_ram=max(min(sequence.computed, read) - shared, 0),

@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from headstart.cache.index import PrefixIndex
-from headstart.config import EngineConfig, bytes_of
+from headstart.config import EngineConfig
 from headstart.engine.base import EngineStats
 from headstart.engine.cells import Bounds, Cells
+from headstart.engine.index import Index
 from headstart.engine.llama import LlamaContext, LlamaModel, LlamaSampler
 from headstart.engine.pages import pages_for
 from headstart.engine.scheduler import Budget, Scheduler
@@ -78,9 +78,11 @@ class EventStream:
 
 
 class EmbeddedEngine:
-    """`Engine` on one llama.cpp context. Raises `StartError` if the context can't be made."""
+    """`Engine` on one llama.cpp context; `index` is its own. Raises `StartError` if the context can't be made."""
 
-    def __init__(self, model: LlamaModel, config: EngineConfig, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, model: LlamaModel, config: EngineConfig, index: Index, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         length = min(config.context_cells, model.context_length)
         cells = (pages_for(config.context_cells) + 2) * BLOCK_TOKENS  # so that the longest request has its spare page
         bounds = Bounds(cells, config.max_sequences, config.hot_prefixes, config.hot_cells)
@@ -94,7 +96,7 @@ class EmbeddedEngine:
             threads=config.threads or len(os.sched_getaffinity(0)),
             kv_type=config.kv_type,
         )
-        self._index = PrefixIndex(bytes_of(config.ram_cache))
+        self._index = index
         self._cells = Cells(self._context, self._index, bounds)
         self._scheduler = Scheduler(self._context, self._cells, budget, reuse=model.cuttable)
         if not model.cuttable:

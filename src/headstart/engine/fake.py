@@ -11,10 +11,12 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
 
 from headstart.engine.base import EngineStats
+from headstart.engine.index import Index
+from headstart.engine.text import TextStream
 from headstart.errors import ContextLengthExceeded, EngineFailed, Overloaded
 from headstart.types import (
     BLOCK_TOKENS,
@@ -38,19 +40,6 @@ _LEXICON = (
 WORDS = _LEXICON.split()
 
 
-class PrefixIndex(Protocol):
-    """What this engine needs of `cache.index`. Lengths in tokens, `now` in the seconds of the engine's clock."""
-
-    def match(self, plan: Plan, now: float) -> int:
-        """The longest boundary that can be read, 0 if none."""
-
-    def read(self, plan: Plan, length: int, now: float) -> None:
-        """The prefix of `length` tokens is used."""
-
-    def write(self, plan: Plan, length: int, now: float) -> None:
-        """The first `length` tokens of the plan's prompt are held."""
-
-
 class FakeEngine:
     """Implements `Engine`.
 
@@ -61,7 +50,7 @@ class FakeEngine:
 
     def __init__(
         self,
-        index: PrefixIndex,
+        index: Index,
         *,
         clock: Callable[[], float] = time.monotonic,
         delay: float = 0.0,
@@ -119,7 +108,7 @@ class FakeEngine:
         limit = self._info.context_length - plan.length
         if sampling.max_tokens is not None:
             limit = min(limit, sampling.max_tokens)
-        stops = _StopStrings(sampling.stop)
+        output = TextStream(sampling.stop)
         count = 0
         for token in _tokens(prompt, sampling.format, self.output_tokens):
             if count == limit:
@@ -129,12 +118,11 @@ class FakeEngine:
                 raise EngineFailed("The engine failed while it computed this request.")
             count += 1
             self._decoded += 1
-            text, found = stops.feed(token)
-            yield Delta(text, _logprobs(token, sampling.logprobs))
-            if found:
+            yield Delta(output.push(token.encode()), _logprobs(token, sampling.logprobs))
+            if output.stopped:
                 yield Finished("stop", count)
                 return
-        if held := stops.rest():
+        if held := output.finish():
             yield Delta(held)
         # A natural end takes one more token, the end of the turn.
         yield Finished("length", count) if count == limit else Finished("stop", count + 1)
@@ -144,6 +132,7 @@ class FakeEngine:
         read = self._index.match(plan, now)
         if read:
             self._index.read(plan, read, now)
+        self._index.expire(now)
         self._index.write(plan, plan.length // BLOCK_TOKENS * BLOCK_TOKENS, now)
         self._prefilled += plan.length - read
         self._read += read
@@ -173,31 +162,6 @@ class _Run:
         """Cancel the request."""
         self._places.discard(self)
         await self._events.aclose()  # type: ignore[attr-defined]  # a generator, typed as the iterator it is used as
-
-
-class _StopStrings:
-    """Holds back text that may be the beginning of a stop string."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = stops
-        self._held = ""
-
-    def feed(self, text: str) -> tuple[str, bool]:
-        """The text that is certain now, and whether a stop string ended the output."""
-        self._held += text
-        found = [place for place in (self._held.find(stop) for stop in self._stops) if place >= 0]
-        if found:
-            return self._held[: min(found)], True
-        longest = max(
-            (n for stop in self._stops for n in range(1, len(stop)) if self._held.endswith(stop[:n])), default=0
-        )
-        certain, self._held = self._held[: len(self._held) - longest], self._held[len(self._held) - longest :]
-        return certain, False
-
-    def rest(self) -> str:
-        """What was held back, when the output ended otherwise."""
-        held, self._held = self._held, ""
-        return held
 
 
 def _tokens(prompt: Prompt, format: OutputFormat, count: int) -> Iterator[str]:

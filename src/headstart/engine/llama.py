@@ -32,11 +32,11 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 
-import llama_cpp as ll  # noqa: E402 - see above
-from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf  # noqa: E402
+import llama_cpp as ll
+from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
 
-from headstart.errors import InvalidRequest, StartError  # noqa: E402
-from headstart.types import OutputFormat, Sampling, TokenIds  # noqa: E402
+from headstart.errors import InvalidRequest, StartError
+from headstart.types import OutputFormat, Sampling, TokenIds
 
 log = logging.getLogger("headstart.llama")
 

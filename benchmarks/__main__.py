@@ -1,0 +1,21 @@
+"""All figures of docs/performance.md in one run: `python -m benchmarks [--peer-url URL] [--json FILE]`."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import burst, decode, figure, rules, tutorial, users
+
+
+def figures(arguments: argparse.Namespace) -> list[figure.Figure]:
+    arguments.rounds, arguments.tokens, arguments.size, arguments.users = 5, 10_000, 8, 100
+    arguments.print_model = False
+    found = []
+    for script in (rules, tutorial, burst, *((decode,) if arguments.peer_url else ()), users):
+        print(f"{script.__name__} …", flush=True)
+        found += script.figures(arguments)
+    return found
+
+
+if __name__ == "__main__":
+    figure.run(__doc__, figures, peer_url=decode.OPTIONS_HERE["peer_url"], peer_model=decode.OPTIONS_HERE["peer_model"])

@@ -1,0 +1,296 @@
+"""The parts composed: a real engine behind a real port, and what stops a start."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from starlette.types import ASGIApp
+
+from headstart import server
+from headstart.config import Config, EngineConfig, ModelConfig, load
+from headstart.engine.demo_model import TINY, write_demo_model
+from headstart.errors import StartError
+from headstart.prompt.template import DEMO_TEMPLATE
+
+INSTRUCTIONS = "Answer questions about machine learning with examples. " * 60
+"""Well over 1,024 tokens in the tiny model's vocabulary."""
+
+
+@pytest.fixture(scope="module")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's file."""
+    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
+    write_demo_model(path, chat_template=DEMO_TEMPLATE, shape=TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def url(
+    tiny_path: Path, serve: Callable[[ASGIApp], AbstractContextManager[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A server of the tiny model under two names."""
+    config = Config(
+        data_dir=str(tmp_path_factory.mktemp("data")),
+        models=(ModelConfig(name="gpt-4.1-mini", file=str(tiny_path)), ModelConfig(name="other", file=str(tiny_path))),
+        engine=EngineConfig(context_cells=16_384, max_sequences=4),
+    )
+    keys = server.prepare(config)
+    pipeline = server.build_pipeline(config)
+    with serve(server.build_app(config, pipeline, keys)) as address:
+        yield f"{address}/v1"
+    for engine in {id(model.engine): model.engine for model in pipeline.models.values()}.values():
+        asyncio.run(engine.close())
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[openai.OpenAI]:
+    """The SDK."""
+    with openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=60) as client:
+        yield client
+
+
+def test_the_tutorials_two_calls_hit(client: openai.OpenAI) -> None:
+    """The second call reads the prefix, rounded down to 128."""
+    usages = []
+    for question in ("What is overfitting?", "What's regularization?"):
+        response = client.responses.create(model="gpt-4.1-mini", input=INSTRUCTIONS + question, max_output_tokens=20)
+        assert response.status in ("completed", "incomplete")
+        usages.append(response.usage)
+    cold, warm = usages
+    assert cold is not None
+    assert warm is not None
+    assert cold.input_tokens_details.cached_tokens == 0
+    shared = cold.input_tokens - 60
+    assert shared - 128 < warm.input_tokens_details.cached_tokens <= cold.input_tokens
+    assert warm.input_tokens_details.cached_tokens % 128 == 0
+
+
+def test_both_endpoints_share_one_prefix(client: openai.OpenAI) -> None:
+    """The same messages render the same prompt, whichever endpoint they come through."""
+    system, user = "Both endpoints. " + INSTRUCTIONS, "And now?"
+    client.responses.create(model="other", instructions=system, input=user, max_output_tokens=2)
+    chat = client.chat.completions.create(
+        model="other",
+        messages=[{"role": "developer", "content": system}, {"role": "user", "content": user}],
+        max_completion_tokens=2,
+    )
+    assert chat.usage is not None
+    assert chat.usage.prompt_tokens_details is not None
+    cached = chat.usage.prompt_tokens_details.cached_tokens
+    assert cached is not None
+    assert cached > chat.usage.prompt_tokens - 128
+
+
+def test_names_of_one_file_share_the_engine_and_no_prefix(client: openai.OpenAI) -> None:
+    """CONTRACT.md: the model is part of the namespace."""
+    for model in ("gpt-4.1-mini", "other"):
+        response = client.responses.create(model=model, input="Names. " + INSTRUCTIONS, max_output_tokens=2)
+        assert response.usage is not None
+        assert response.usage.input_tokens_details.cached_tokens == 0
+
+
+def test_streams_say_the_same(client: openai.OpenAI) -> None:
+    """Greedy, streamed and not; usage on the last event."""
+    options: dict[str, Any] = {"model": "gpt-4.1-mini", "input": "Tell me.", "temperature": 0, "max_output_tokens": 20}
+    whole = client.responses.create(**options)
+    text, usage = "", None
+    for event in client.responses.create(**options, stream=True):
+        if event.type == "response.output_text.delta":
+            text += event.delta
+        if event.type in ("response.completed", "response.incomplete"):
+            usage = event.response.usage
+    assert text == whole.output_text
+    assert usage == whole.usage
+
+
+async def test_many_at_once_through_the_async_client(url: str) -> None:
+    """Twelve on four sequences, all on one cold prefix: one prefills it, none waits for ever."""
+    async with openai.AsyncOpenAI(base_url=url, api_key="unused", max_retries=0, timeout=60) as client:
+        answers = await asyncio.gather(
+            *(
+                client.chat.completions.create(
+                    model="gpt-4.1-mini",
+                    messages=[{"role": "user", "content": f"Burst. {INSTRUCTIONS} Reader {i}."}],
+                    max_completion_tokens=3,
+                )
+                for i in range(12)
+            )
+        )
+    details = [answer.usage.prompt_tokens_details for answer in answers if answer.usage]
+    cached = sorted((detail.cached_tokens or 0) if detail else 0 for detail in details)
+    assert cached[0] == 0
+    assert all(tokens >= 1024 for tokens in cached[1:])
+
+
+async def test_a_stream_that_is_left_frees_the_engine(url: str) -> None:
+    """The client goes away in the middle."""
+    async with openai.AsyncOpenAI(base_url=url, api_key="unused", timeout=60) as client:
+        stream = await client.responses.create(
+            model="gpt-4.1-mini", input="Go on and on.", stream=True, max_output_tokens=10_000
+        )
+        async for event in stream:
+            if event.type == "response.output_text.delta":
+                break
+        await stream.close()
+    for _ in range(100):
+        (engine,) = httpx2.get(url.removesuffix("/v1") + "/health").json()["engines"]
+        if not engine["running"] + engine["waiting"]:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the request still runs")
+
+
+def test_json_of_a_schema(client: openai.OpenAI) -> None:
+    """The SDK's own parser reads what a random model says under a grammar."""
+    response = client.responses.create(
+        model="gpt-4.1-mini",
+        input="Yes or no?",
+        max_output_tokens=300,
+        text={
+            "format": {
+                "type": "json_schema",
+                "name": "answer",
+                "strict": True,
+                "schema": {
+                    "type": "object",
+                    "properties": {"answer": {"type": "string", "enum": ["yes", "no"]}},
+                    "required": ["answer"],
+                    "additionalProperties": False,
+                },
+            }
+        },
+    )
+    assert response.output_text.replace(" ", "").replace("\n", "") in ('{"answer":"yes"}', '{"answer":"no"}')
+
+
+def test_a_prompt_beyond_the_context_is_refused_and_the_next_is_served(client: openai.OpenAI) -> None:
+    """400 with OpenAI's code, naming the parameter."""
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(model="gpt-4.1-mini", input="word " * 30_000)
+    assert caught.value.code == "context_length_exceeded"
+    assert caught.value.param == "input"
+    assert client.responses.create(model="gpt-4.1-mini", input="Hello.", max_output_tokens=2).usage
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.org"])
+def test_without_keys_only_this_machine_is_served(host: str, tmp_path: Path) -> None:
+    """Refused at start, with the way out; with a key it may start."""
+    config = Config(host=host, data_dir=str(tmp_path))
+    with pytest.raises(StartError, match="headstart keys create"):
+        server.prepare(config)
+    server.KeyRing(tmp_path / server.KEYS_FILE).create("first", "org")
+    assert server.prepare(config).required
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
+def test_loopback_needs_no_keys(host: str, tmp_path: Path) -> None:
+    """The default."""
+    assert not server.prepare(Config(host=host, data_dir=str(tmp_path))).required
+
+
+def test_the_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    """And refused where others can read it, or where it is damaged."""
+    path = tmp_path / "secret"
+    secret = server.load_secret(path)
+    assert len(secret) == 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert server.load_secret(path) == secret
+    path.chmod(0o644)
+    with pytest.raises(StartError, match="chmod 600"):
+        server.load_secret(path)
+    path.chmod(0o600)
+    path.write_bytes(secret[:5])
+    with pytest.raises(StartError, match="damaged"):
+        server.load_secret(path)
+
+
+def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """A file stands there."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StartError, match="--data-dir"):
+        server.prepare(Config(data_dir=str(tmp_path / "file" / "data")))
+
+
+@pytest.mark.parametrize("name", ["", "file.gguf", "owner/repo", "owner//file"])
+def test_a_hub_name_without_a_file_is_refused(name: str) -> None:
+    """`hf:OWNER/REPO/FILE`."""
+    with pytest.raises(StartError, match="OWNER/REPO/FILE"):
+        server.download(name)
+
+
+def test_a_hub_out_of_reach_names_the_other_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The real client, against an address where nothing answers."""
+    script = f"""
+import os
+os.environ |= {{"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": {str(tmp_path)!r}, "HF_HUB_DOWNLOAD_TIMEOUT": "1"}}
+from headstart.errors import StartError
+from headstart.server import download
+try:
+    download("owner/repo/model.gguf")
+except StartError as error:
+    print(error)
+"""
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+    assert "--model FILE" in done.stdout, done.stderr
+
+
+def test_a_generation_that_is_not_there_yet_stops_the_start(tiny_path: Path, tmp_path: Path) -> None:
+    """In one sentence, before a model is loaded."""
+    config = Config(
+        data_dir=str(tmp_path), models=(ModelConfig(name="gpt-5.6", file=str(tiny_path), generation="breakpoint"),)
+    )
+    with pytest.raises(StartError, match="breakpoint"):
+        server.build_pipeline(config)
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("port = 'x'", "Expected `int`|Expected 'int'"),
+        ("ports = 1", "unknown field 'ports'"),
+        ("[engine]\nram_cache = '3 bananas'", "not a size"),
+        ("[[models]]\nname = 'a'\n[[models]]\nname = 'a'", "each name once"),
+        ("= 3", "not valid TOML"),
+    ],
+)
+def test_a_configuration_error_names_its_place(toml: str, message: str, tmp_path: Path) -> None:
+    """One line, without a traceback."""
+    path = tmp_path / "headstart.toml"
+    path.write_text(toml)
+    with pytest.raises(StartError, match=message) as caught:
+        load(path, {})
+    assert str(path) in str(caught.value) or "models" in str(caught.value) or "bananas" in str(caught.value)
+
+
+def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
+    """Field by field, also inside a section."""
+    path = tmp_path / "headstart.toml"
+    path.write_text("port = 9000\n[engine]\nmax_sequences = 3\nram_cache = '1GiB'")
+    config = load(path, {"engine": {"ram_cache": "2GiB"}})
+    assert (config.port, config.engine.max_sequences, config.engine.ram_cache) == (9000, 3, "2GiB")
+
+
+def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
+    """The path, and why."""
+    with pytest.raises(StartError, match="can't be read"):
+        load(tmp_path / "none.toml", {})
+
+
+def test_the_data_directory_follows_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XDG, or the home directory."""
+    monkeypatch.setenv("XDG_DATA_HOME", "/x")
+    assert Config().data_path == Path("/x/headstart")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert Config().data_path == Path(os.path.expanduser("~/.local/share/headstart"))
