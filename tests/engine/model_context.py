@@ -112,6 +112,8 @@ class Cell:
 class Greedy:
     """`Sampler` and `Vocabulary` of the model."""
 
+    space_prefix = False
+
     def choose(self, logits: np.ndarray) -> int:
         return int(logits.argmax())
 

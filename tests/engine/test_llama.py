@@ -199,3 +199,58 @@ def test_control_tokens_have_no_text(tiny: LlamaModel) -> None:
     """They are never part of an answer."""
     assert {"<|im_start|>", "<|im_end|>"} <= set(tiny.tokenizer.control)
     assert all(tiny.piece(token) == b"" for token in tiny.tokenizer.control.values())
+
+
+def write_sentencepiece_model(path: Path) -> None:
+    """A model in name only, with a SentencePiece vocabulary: what it needs to be loaded and tokenise."""
+    import gguf
+
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    words = ["▁", "h", "i", "▁h", "▁hi", "hi", "▁▁"]
+    tokens = ["<unk>", "<s>", "</s>", *bytes_, *words]
+    kinds = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
+    kinds += [gguf.TokenType.BYTE] * 256 + [gguf.TokenType.NORMAL] * len(words)
+    writer = gguf.GGUFWriter(path, "llama")
+    for add, value in (
+        (writer.add_context_length, 512),
+        (writer.add_embedding_length, 32),
+        (writer.add_block_count, 1),
+        (writer.add_feed_forward_length, 32),
+        (writer.add_head_count, 1),
+        (writer.add_head_count_kv, 1),
+        (writer.add_layer_norm_rms_eps, 1e-5),
+        (writer.add_rope_dimension_count, 32),
+        (writer.add_vocab_size, len(tokens)),
+        (writer.add_tokenizer_model, "llama"),
+        (writer.add_token_list, tokens),
+        (writer.add_token_scores, [0.0] * 259 + [-1.0, -9.0, -9.0, -5.0, -2.0, -3.0, -4.0]),
+        (writer.add_token_types, kinds),
+        (writer.add_bos_token_id, 1),
+        (writer.add_eos_token_id, 2),
+    ):
+        add(value)
+    for name, shape in (
+        ("token_embd", (len(tokens), 32)),
+        ("output_norm", (32,)),
+        *((f"blk.0.{norm}", (32,)) for norm in ("attn_norm", "ffn_norm")),
+        *((f"blk.0.{part}", (32, 32)) for part in ("attn_q", "attn_k", "attn_v", "attn_output")),
+        *((f"blk.0.{part}", (32, 32)) for part in ("ffn_gate", "ffn_up", "ffn_down")),
+    ):
+        writer.add_tensor(f"{name}.weight", np.ones(shape, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_sentencepiece_texts_get_their_space_where_a_run_begins(tmp_path: Path) -> None:
+    """Tokenising piece by piece, only the first piece after a control token gets a space; llama.cpp would give one to
+    every piece."""
+    write_sentencepiece_model(tmp_path / "spm.gguf")
+    model = LlamaModel(tmp_path / "spm.gguf")
+    tokenizer = model.tokenizer
+    assert tokenizer.space_prefix
+    assert tokenizer.bos == 1
+    pieces = [[model.text(token) for token in tokenizer.encode(text).tolist()] for text in ("hi", " hi")]
+    assert pieces == [["hi"], ["▁hi"]]
+    model.close()

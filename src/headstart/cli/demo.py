@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from headstart.cli.tutorial import LONG_PREFIX, QUESTIONS
+from headstart.cli.tutorial import INSTRUCTIONS, LONG_PREFIX, QUESTIONS
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -111,7 +111,8 @@ def experiment(console: Console, base_url: str) -> list[Row]:
                 rows.append(ask(client, title, prompt))
             except OpenAIError as error:
                 raise StartError(f"Request {title[0]} failed: {error}") from error
-        console.print(f"[dim]{title[0]}  … {prompt.splitlines()[-1]}\n   {snippet(rows[-1].text)}[/]")
+        question = prompt.rpartition(INSTRUCTIONS)[2]
+        console.print(f"[dim]{title[0]}  … {question}\n   {snippet(rows[-1].text)}[/]")
     console.print()
     return rows
 

@@ -57,6 +57,10 @@ class Context(Protocol):
 class Vocabulary(Protocol):
     """What the scheduler needs of a model."""
 
+    @property
+    def space_prefix(self) -> bool:
+        """Whether the vocabulary puts a space before the first word of a text, which an answer doesn't show."""
+
     def piece(self, token: int) -> bytes:
         """The bytes a token adds to the text."""
 

@@ -70,7 +70,7 @@ class LlamaModel:
         params = ll.llama_model_default_params()
         params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 999
         # SentencePiece vocabularies put a space before text; which texts begin a run is for `prompt` to say, which
-        # tokenises a prompt in pieces: llama.cpp is told not to, and `LlamaTokenizer.space_prefix` tells `prompt`.
+        # tokenises a prompt in pieces: llama.cpp is told not to, and `space_prefix` tells `prompt`.
         overrides = (ll.llama_model_kv_override * 2)()
         overrides[0].tag, overrides[0].key = ll.LLAMA_KV_OVERRIDE_TYPE_BOOL, b"tokenizer.ggml.add_space_prefix"
         overrides[0].value.val_bool = False
@@ -141,6 +141,12 @@ class LlamaModel:
         """The end-of-sequence token, or -1."""
         return int(ll.llama_vocab_eos(self.vocab))
 
+    @cached_property
+    def space_prefix(self) -> bool:
+        """Whether a SentencePiece vocabulary has a space before the first word of a text."""
+        sentencepiece = ll.llama_vocab_type(self.vocab) == ll.LLAMA_VOCAB_TYPE_SPM
+        return sentencepiece and self.metadata("tokenizer.ggml.add_space_prefix") != "false"
+
     def ends_turn(self, token: int) -> bool:
         """Whether generation stops at this token."""
         return bool(ll.llama_vocab_is_eog(self.vocab, token))
@@ -181,8 +187,7 @@ class LlamaTokenizer:
             if ll.llama_vocab_get_attr(model.vocab, token) & special
         }
         self.bos: int | None = model.bos if ll.llama_vocab_get_add_bos(model.vocab) and model.bos >= 0 else None
-        sentencepiece = ll.llama_vocab_type(model.vocab) == ll.LLAMA_VOCAB_TYPE_SPM
-        self.space_prefix = sentencepiece and model.metadata("tokenizer.ggml.add_space_prefix") != "false"
+        self.space_prefix = model.space_prefix
 
     def encode(self, text: str) -> TokenIds:
         """Ordinary text to ids; a control token's text stays ordinary."""

@@ -100,7 +100,10 @@ class Sequence:
         logprobs: tuple[TokenLogprob, ...] = ()
         if self._logprobs is not None:
             logprobs = (token_logprob(logits, token, self._logprobs, self._vocabulary.piece),)
-        text = self._text.push(self._vocabulary.piece(token))
+        piece = self._vocabulary.piece(token)
+        if self._vocabulary.space_prefix and self.length == self.prompt_length + 1:
+            piece = piece.removeprefix(b" ")
+        text = self._text.push(piece)
         if text or logprobs:
             self.emit(Delta(text, logprobs))
         if self._text.stopped:
