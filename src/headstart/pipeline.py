@@ -60,6 +60,8 @@ class Pipeline:
         """The prompt as the model would read it. Raises `InvalidRequest` if the template refuses the messages."""
         build = self.model(request.model).prompts.build
         characters = sum(len(text.text) for message in request.messages for text in message.content)
+        characters += sum(len(call.arguments.text) for message in request.messages for call in message.tool_calls)
+        characters += sum(len(str(tool.definition)) for tool in request.tools)
         if characters > THREADED_CHARACTERS:
             return await asyncio.to_thread(build, request, organisation)
         return build(request, organisation)

@@ -7,9 +7,10 @@ import logging
 import os
 import secrets
 import stat
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -176,11 +177,12 @@ def download(name: str) -> Path:
 def load_secret(path: Path) -> bytes:
     """The deployment's secret, which keys every digest; made on first use, readable by its owner alone."""
     try:
-        try:
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(secrets.token_bytes(SECRET_BYTES))
-        except FileExistsError:
-            pass
+        if not path.exists():
+            with tempfile.NamedTemporaryFile(dir=path.parent) as made:  # 0600; linked whole, so that no one sees half
+                made.write(secrets.token_bytes(SECRET_BYTES))
+                made.flush()
+                with suppress(FileExistsError):  # another process was as fast
+                    os.link(made.name, path)
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise StartError(f"{path} can be read by others; run: chmod 600 {path}")
         secret = path.read_bytes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
@@ -235,15 +234,40 @@ async def test_a_client_that_goes_away_frees_its_place(model: LlamaModel, begun:
 async def test_a_stream_that_is_dropped_is_cancelled(model: LlamaModel) -> None:
     """Nobody holds it any more: it must not run to its end."""
     engine = make_engine(model, config(max_sequences=1, max_waiting=0))
-    stream = engine.generate(*planned(random_tokens(np.random.default_rng(6), 3000)), Sampling(max_tokens=1000))
+    banned = tuple((token, -100.0) for token in range(500, 512))  # so that it would not end by itself
+    sampling = Sampling(max_tokens=5000, logit_bias=banned)
+    stream = engine.generate(*planned(random_tokens(np.random.default_rng(6), 300)), sampling)
+    assert isinstance(await anext(stream), Started)
     del stream
-    gc.collect()
+    decoded = engine.stats().tokens_decoded
     for _ in range(200):
         if engine.stats().running == engine.stats().waiting == 0:
             break
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.01)
     assert engine.stats().running == engine.stats().waiting == 0
+    assert engine.stats().tokens_decoded - decoded < 4000
+    await run(engine, *planned(np.arange(10)))
     await engine.close()
+
+
+async def test_an_empty_prompt_is_refused_and_harms_no_one(engine: EmbeddedEngine) -> None:
+    """A template may render nothing."""
+    with pytest.raises(InvalidRequest, match="empty"):
+        engine.generate(*planned(np.zeros(0)), GREEDY)
+
+
+async def test_if_writing_to_ram_fails_the_next_request_is_served(
+    engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's thread survives whatever happens behind an answer."""
+    tokens = random_tokens(np.random.default_rng(9), 1500)
+    save = engine._context.save
+    monkeypatch.setattr(engine._context, "save", lambda *_: 1 / 0)
+    await run(engine, *planned(tokens))
+    await asyncio.sleep(0.1)
+    monkeypatch.setattr(engine._context, "save", save)
+    assert isinstance((await run(engine, *planned(tokens)))[-1], Finished)
+    assert read(await run(engine, *planned(tokens))) == 1408
 
 
 async def test_one_more_than_may_wait_is_refused_with_a_time(model: LlamaModel) -> None:

@@ -195,6 +195,28 @@ def test_text_never_becomes_a_control_token(tiny: LlamaModel) -> None:
     assert b"".join(map(tiny.piece, ids.tolist())).decode() == text
 
 
+@pytest.mark.parametrize("character", "a- \n!0é🙂")
+def test_a_long_run_of_one_character_is_tokenised(tiny: LlamaModel, character: str) -> None:
+    """llama.cpp's pre-tokenizer recurses on it; 30,000 letters used to end the process."""
+    text = character * 200_000 + "end"
+    ids = tiny.tokenizer.encode(text)
+    assert b"".join(map(tiny.piece, ids.tolist())).decode() == text
+    longer = tiny.tokenizer.encode(text + " and more")
+    assert (longer[: len(ids) - 3] == ids[:-3]).all(), "the cuts are the same whatever follows"
+
+
+def test_a_temperature_too_small_to_divide_by_is_greedy(tiny: LlamaModel) -> None:
+    """Logits divided by 1e-38 are infinite, and any token would do."""
+    assert LlamaSampler(tiny, Sampling(temperature=1e-38, top_p=0.9), 10).choose(logits_of(t7=3, t9=4)) == 9
+
+
+def test_a_bias_does_not_change_the_logits_that_are_reported(tiny: LlamaModel) -> None:
+    """Log-probabilities are the model's own."""
+    row = logits_of(t7=3, t9=4)
+    LlamaSampler(tiny, Sampling(temperature=0, logit_bias=((9, -100.0),)), 10).choose(row)
+    assert row[9] == 4
+
+
 def test_control_tokens_have_no_text(tiny: LlamaModel) -> None:
     """They are never part of an answer."""
     assert {"<|im_start|>", "<|im_end|>"} <= set(tiny.tokenizer.control)

@@ -26,13 +26,11 @@ BUDGET = Budget(512, 128)
 class Client:
     """A scheduler and the requests that were sent to it."""
 
-    def __init__(
-        self, bounds: Bounds = ROOMY, ram_blocks: int = 1000, budget: Budget = BUDGET, reuse: bool = True
-    ) -> None:
+    def __init__(self, bounds: Bounds = ROOMY, ram_blocks: int = 1000, budget: Budget = BUDGET) -> None:
         self.context = ModelContext(bounds.cells, max(budget) + bounds.max_sequences)
         self.index = PrefixIndex(ram_blocks * BLOCK_BYTES)
         self.cells = Cells(self.context, self.index, bounds)
-        self.scheduler = Scheduler(self.context, self.cells, budget, reuse=reuse)
+        self.scheduler = Scheduler(self.context, self.cells, budget)
         self.now = 0.0
         self.sent: list[tuple[Sequence, list[Event | RequestError], int]] = []
 
@@ -57,6 +55,9 @@ class Client:
                 break
         assert not self.scheduler.waiting
         assert not self.scheduler.running
+        while self.cells.tidy(self.now, 64):
+            pass
+        self.cells.check_integrity([])
 
     def check(self, sequence: Sequence, events: list[Event | RequestError], max_tokens: int) -> None:
         prompt = sequence.tokens[: sequence.prompt_length]
@@ -256,17 +257,6 @@ def test_a_block_that_cannot_be_brought_back_is_computed() -> None:
         assert client.reads() == [0, read]
 
 
-def test_a_model_that_cannot_be_cut_is_served_without_reuse() -> None:
-    """Nothing is looked up, shared or kept."""
-    client = Client(reuse=False)
-    for _ in range(2):
-        client.send(prompt_of((1, 2000)))
-        client.run()
-    client.check_all()
-    assert client.reads() == [0, 0]
-    assert client.index.tally().blocks == 0
-
-
 def test_idle_prefixes_leave_the_context_and_ram_when_their_time_is_up() -> None:
     """Ten minutes later neither cells nor bytes are held."""
     client = Client()
@@ -291,6 +281,74 @@ def test_one_prefix_of_many_users_is_held_once() -> None:
         pass
     assert client.index.tally().stored == 32 + 30 * 2
     assert len(client.cells.ram) == 32 + 30 * 2
+
+
+def test_short_requests_do_not_keep_idle_prefixes_alive() -> None:
+    """A prompt under the minimum covers nothing: the prefix expires ten minutes after its own last use."""
+    client = Client()
+    client.send(prompt_of((1, 2000)))
+    client.run()
+    for _ in range(8):
+        client.now += 100.0
+        client.send(prompt_of((2, 10)), max_tokens=1)
+        client.run()
+    assert client.index.tally().blocks == client.context.used() == 0
+
+
+def test_if_placing_fails_no_stale_state_is_used() -> None:
+    """Saving a block raises while room is made for another request: that one ends with an error, and later ones are
+    right."""
+    client = Client(ROOMY._replace(cells=2560, hot_prefixes=2, hot_cells=2560))
+    client.send(prompt_of((1, 1500)), max_tokens=1)
+    while client.step(tidy=0):
+        pass
+    save = client.context.save
+    client.context.save = lambda *_: 1 / 0  # type: ignore[assignment,return-value]
+    client.send(prompt_of((3, 1500)), max_tokens=1)
+    with pytest.raises(ZeroDivisionError):
+        client.step()
+    client.scheduler.fail(EngineFailed("it broke"))
+    client.context.save = save  # type: ignore[method-assign]
+    assert isinstance(client.sent[1][1][-1], EngineFailed)
+    del client.sent[1]
+    client.send(prompt_of((3, 1500)), max_tokens=3)
+    client.run()
+    client.check_all()
+
+
+def test_a_preempted_request_does_not_report_its_own_prefill_as_read() -> None:
+    """It is placed twice; what it computed itself before is no hit."""
+    client = Client()
+    sequence = client.send(prompt_of((2, 4000)), max_tokens=3)
+    for _ in range(5):
+        client.step()
+    client.scheduler._preempt(sequence, client.now)
+    client.run()
+    client.check_all()
+    assert client.reads() == [0]
+    assert client.scheduler.counters.read == 0
+    assert client.context.computed < 4000 + 512, "but nothing is computed twice that is still there"
+
+
+def test_a_long_prompt_does_not_push_every_hot_prefix_out() -> None:
+    """It alone exceeds the bound, so it is the one to go."""
+    client = Client(ROOMY._replace(hot_cells=4096))
+    for value in (1, 2):
+        client.send(prompt_of((value, 1500)))
+        client.run()
+    client.send(prompt_of((3, 6000)))
+    client.run()
+    assert [len(resident.tokens) for resident in client.cells.residents] == [1500, 1500]
+
+
+def test_a_hot_prefix_that_lost_its_ram_copy_is_saved_again() -> None:
+    """RAM holds one prefix: the hot one is used again and again, others take its place there."""
+    client = Client(ROOMY._replace(hot_prefixes=1), ram_blocks=15)
+    for value in (1, 2, 1, 1):
+        client.send(prompt_of((value, 1920), (9, 1)), max_tokens=1)
+        client.run()
+        client.now += 1
+    assert all(client.index.is_stored(digest) for digest in client.sent[-1][0].plan.blocks)
 
 
 class Traffic(RuleBasedStateMachine):

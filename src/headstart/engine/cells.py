@@ -11,6 +11,7 @@ it, by sharing cells, and the rest from RAM.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence as Ordered
 from typing import NamedTuple
 
@@ -71,6 +72,8 @@ class Cells:
         """Give the sequence a slot, the first `read` tokens from what is cached, and pages for the rest. None if there
         is no room now. What is read may come out less than asked, if a block can't be brought back."""
         self.index.read(sequence.plan, read, now)  # before room is made, which takes what was used longest ago
+        if not self._slots:
+            self.evict(self.residents[0])
         sequence.slot = self._slots.pop()
         shared = self._share(sequence, read, running, now)
         needed = pages_for(sequence.length) + 1 - len(sequence.pages)
@@ -98,17 +101,20 @@ class Cells:
 
     def retire(self, sequence: Sequence, running: Ordered[Sequence], now: float) -> None:
         """A sequence leaves: what is computed of its prompt becomes a resident, unless others hold all of it."""
+        if not any(boundary <= sequence.held for boundary in sequence.plan.writes[:1]):
+            self.let_go(sequence)  # too short to be read
+            return
         blocks = sequence.blocks
         covered = any(common_blocks(other.blocks, blocks) == len(blocks) for other in running if other is not sequence)
         for resident in list(self.residents):
             common = common_blocks(resident.blocks, blocks)
             if common == len(blocks) and len(resident.tokens) >= min(sequence.computed, sequence.prompt_length):
-                covered, resident.used = True, now
+                covered, resident.used, resident.saved = True, now, 0
                 self.residents.remove(resident)
                 self.residents.append(resident)
             elif common == len(resident.blocks):
                 self.evict(resident, save=False)  # all of it is ours too
-        if covered or not any(boundary <= sequence.held for boundary in sequence.plan.writes[:1]):
+        if covered:
             self.let_go(sequence)
             return
         resident = Resident(sequence, now)
@@ -116,7 +122,6 @@ class Cells:
         self.pool.release(sequence.pages[len(resident.pages) :])
         self.residents.append(resident)
         sequence.leave()
-        self._keep_within_bounds()
 
     def let_go(self, sequence: Sequence) -> None:
         """Free all that a sequence holds."""
@@ -180,30 +185,27 @@ class Cells:
                 sequence.computed -= 1
                 self.context.keep(sequence.slot, sequence.computed)
             return read
-        if sequence.computed in sequence.plan.reads:
-            return sequence.computed
-        self.context.keep(sequence.slot, 0)  # what could be brought back is under the minimum
-        self.index.release(sequence.blocks)
-        sequence.computed = sequence.held = 0
-        return 0
+        return sequence.computed if sequence.computed in sequence.plan.reads else 0
 
     # --------------------------------------------------------------------------------------------- room in the context
 
     def make_room(self, pages: int) -> bool:
-        """Evict residents until `pages` are free."""
+        """Evict residents until `pages` are free; none, if even all of them would not do."""
+        held = Counter(page for resident in self.residents for page in resident.pages)
+        if self.pool.free + sum(page.holders == count for page, count in held.items()) < pages:
+            return False
         while self.pool.free < pages:
-            if not self.residents:
-                return False
             self.evict(self.residents[0])
         return True
 
-    def _keep_within_bounds(self) -> None:
-        while self.residents:
-            pages = {id(page) for resident in self.residents for page in resident.pages}
-            cells = len(pages) * BLOCK_TOKENS
-            if len(self.residents) <= self.bounds.hot_prefixes and cells <= self.bounds.hot_cells:
-                return
-            self.evict(self.residents[0])
+    def _surplus(self) -> Resident | None:
+        """Who should leave for the hot prefixes to be within their bounds: one that alone exceeds them, or the least
+        recently used."""
+        pages = {page for resident in self.residents for page in resident.pages}
+        most = self.bounds.hot_cells // BLOCK_TOKENS
+        if len(self.residents) <= self.bounds.hot_prefixes and len(pages) <= most:
+            return None
+        return next((resident for resident in self.residents if len(resident.pages) > most), self.residents[0])
 
     def evict(self, resident: Resident, *, save: bool = True) -> None:
         """An idle prompt leaves the context, for RAM unless told otherwise."""
@@ -218,15 +220,19 @@ class Cells:
     # --------------------------------------------------------------------------------------- behind the answers
 
     def tidy(self, now: float, blocks: int) -> bool:
-        """Write up to `blocks` blocks of residents to RAM and drop what has expired; False if nothing is left to do."""
+        """Write up to `blocks` blocks of residents to RAM, keep the hot ones within bounds, and drop what has expired;
+        False if nothing is left to do."""
         self.ram.drop(self.index.expire(now))
         if self.residents and now - self.residents[0].used >= self.residents[0].idle:
             self.evict(self.residents[0], save=False)
-        for resident in self.residents:
+        surplus = self._surplus()
+        for resident in self.residents if surplus is None else (surplus,):
             if resident.saved < len(resident.blocks):
                 self._save(resident, blocks)
                 return True
-        return False
+        if surplus is not None:
+            self.evict(surplus)
+        return surplus is not None
 
     def _save(self, resident: Resident, limit: int) -> None:
         while resident.saved < len(resident.blocks) and limit:

@@ -15,6 +15,7 @@ import math
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
@@ -41,7 +42,7 @@ class EventStream:
     def __init__(self, loop: asyncio.AbstractEventLoop, closed: Callable[[EventStream], None]) -> None:
         self.loop = loop
         self.sequence: Sequence | None = None
-        self._events: asyncio.Queue[Event | RequestError] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | RequestError | None] = asyncio.Queue()
         self._closed = closed
         self._open = True
 
@@ -52,6 +53,8 @@ class EventStream:
         if not self._open:
             raise StopAsyncIteration
         event = await self._events.get()
+        if event is None:
+            raise StopAsyncIteration
         if isinstance(event, RequestError):
             self.close()
             raise event
@@ -70,11 +73,15 @@ class EventStream:
             self._closed(self)
 
     async def aclose(self) -> None:
-        """As an async generator's."""
+        """As an async generator's; who waits for the next event learns that there is none."""
         self.close()
+        self._events.put_nowait(None)
 
     def __del__(self) -> None:
         self.close()
+
+
+_Envelope = tuple["weakref.ref[EventStream]", Event | RequestError]
 
 
 class EmbeddedEngine:
@@ -93,17 +100,17 @@ class EmbeddedEngine:
             cells=cells,
             batch=max(budget) + config.max_sequences,
             sequences=bounds.slots,
-            threads=config.threads or len(os.sched_getaffinity(0)),
+            threads=config.threads or _cores(),
             kv_type=config.kv_type,
         )
         self._index = index
         self._cells = Cells(self._context, self._index, bounds)
-        self._scheduler = Scheduler(self._context, self._cells, budget, reuse=model.cuttable)
+        self._scheduler = Scheduler(self._context, self._cells, budget)
         if not model.cuttable:
             log.warning("This model's memory can't be cut at a boundary: its prompts are served without prefix cache.")
         self._info = ModelInfo(length, model.vocabulary_size, f"{model.description}, {model.size / 1e6:.0f} MB")
         self._inbox: SimpleQueue[Sequence | None] = SimpleQueue()
-        self._outbox: list[tuple[EventStream, Event | RequestError]] = []
+        self._outbox: list[_Envelope] = []
         self._open: set[int] = set()
         self._seconds_per_request, self._busy = 1.0, 0.0
         self._closing = False
@@ -123,6 +130,8 @@ class EmbeddedEngine:
             raise EngineFailed("The server is shutting down.")
         length = len(prompt.tokens)
         self._check(prompt, sampling)
+        if not self._model.cuttable:
+            plan = plan._replace(blocks=(), reads=(), writes=())
         capacity = self._config.max_sequences + self._config.max_waiting
         if len(self._open) >= capacity:
             waits = math.ceil(self._seconds_per_request * len(self._open) / self._config.max_sequences)
@@ -143,6 +152,8 @@ class EmbeddedEngine:
 
     def _check(self, prompt: Prompt, sampling: Sampling) -> None:
         length, limit = len(prompt.tokens), self._info.context_length
+        if not length:
+            raise InvalidRequest("The prompt is empty: there is nothing to answer.")
         if length >= limit:
             path = next((segment.path for segment in prompt.segments if segment.path), "")
             raise ContextLengthExceeded(
@@ -159,7 +170,8 @@ class EmbeddedEngine:
                 )
 
     def _sender(self, stream: EventStream) -> Callable[[Event | RequestError], None]:
-        return lambda event: self._outbox.append((stream, event))
+        weak = weakref.ref(stream)  # the sequence must not keep alive what nobody listens to
+        return lambda event: self._outbox.append((weak, event))
 
     def _forget(self, stream: EventStream) -> None:
         self._open.discard(id(stream))
@@ -202,15 +214,17 @@ class EmbeddedEngine:
                 break
             began = self._clock()
             running = len(self._scheduler.running)
+            more = False
             try:
                 worked = self._scheduler.step(began)
+                self._publish()
+                self._note_pace(running, self._clock() - began)
+                more = self._cells.tidy(self._clock(), BLOCKS_BETWEEN_STEPS)
             except Exception as error:  # the process's edge: whatever it was, the next request is served
                 log.exception("The engine failed; running requests end with an error and the cache starts empty.")
                 self._scheduler.fail(EngineFailed(f"The engine failed while computing this request: {error}"))
+                self._publish()
                 worked = True
-            self._publish()
-            self._note_pace(running, self._clock() - began)
-            more = self._cells.tidy(self._clock(), BLOCKS_BETWEEN_STEPS)
             idle = not worked and not more
         stopping = EngineFailed("The server is shutting down.")
         self._receive(wait=False)
@@ -234,9 +248,10 @@ class EmbeddedEngine:
         if not self._outbox:
             return
         batch, self._outbox = self._outbox, []
-        for loop in {stream.loop for stream, _ in batch}:
+        listening = [(stream, event) for weak, event in batch if (stream := weak()) is not None]
+        for loop in {stream.loop for stream, _ in listening}:
             try:
-                loop.call_soon_threadsafe(_deliver, [(s, event) for s, event in batch if s.loop is loop])
+                loop.call_soon_threadsafe(_deliver, [(s, event) for s, event in listening if s.loop is loop])
             except RuntimeError:
                 log.debug("An event loop was closed before its requests ended.")
 
@@ -247,6 +262,11 @@ class EmbeddedEngine:
         if finished > 0:
             self._seconds_per_request += 0.2 * (self._busy / finished - self._seconds_per_request)
             self._busy = 0.0
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _deliver(batch: list[tuple[EventStream, Event | RequestError]]) -> None:

@@ -19,6 +19,7 @@ import os
 import re
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 import llama_cpp as ll
 from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
 
+from headstart.engine.grammar import check_schema, repaired
 from headstart.errors import InvalidRequest, StartError
 from headstart.types import OutputFormat, Sampling, TokenIds
 
@@ -45,6 +47,11 @@ Bytes = npt.NDArray[np.uint8]
 
 KV_TYPES: Mapping[str, int] = {"f32": 0, "f16": 1}  # ggml_type; measured: f16 is the fastest that keeps precision
 LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR, 5: logging.DEBUG}
+LONGEST_RUN = 8_000
+"""Characters without (or of) white space that llama.cpp is given at once: its pre-tokenizers recurse on such a run, and
+30,000 overflow the stack."""
+COLDEST = 1e-6
+"""Temperatures under this are greedy: logits divided by them are infinite."""
 CANDIDATE = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])  # llama_token_data
 RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp draws one
 
@@ -64,9 +71,12 @@ class LlamaModel:
     def __init__(self, path: Path, *, gpu_layers: int = -1) -> None:
         if not path.is_file():
             raise StartError(f"There is no model file {path}.")
-        with path.open("rb") as file:
-            if file.read(4) != b"GGUF":
-                raise StartError(f"{path} is not a GGUF file: it doesn't begin with 'GGUF'.")
+        try:
+            with path.open("rb") as file:
+                if file.read(4) != b"GGUF":
+                    raise StartError(f"{path} is not a GGUF file: it doesn't begin with 'GGUF'.")
+        except OSError as error:
+            raise StartError(f"The model file {path} can't be read: {error.strerror}.") from error
         params = ll.llama_model_default_params()
         params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 999
         # SentencePiece vocabularies put a space before text; which texts begin a run is for `prompt` to say, which
@@ -191,6 +201,16 @@ class LlamaTokenizer:
 
     def encode(self, text: str) -> TokenIds:
         """Ordinary text to ids; a control token's text stays ordinary."""
+        if len(text) <= LONGEST_RUN:
+            return self._encode(text)
+        cuts = [
+            at
+            for run in re.finditer(r"\S+|\s+", text)
+            for at in range(run.start() + LONGEST_RUN, run.end(), LONGEST_RUN)
+        ]
+        return np.concatenate([self._encode(text[a:b]) for a, b in pairwise([0, *cuts, len(text)])])
+
+    def _encode(self, text: str) -> TokenIds:
         data = text.encode("utf-8", "replace")
         ids = np.empty(len(data) + 2, np.int32)
         count = ll.llama_tokenize(
@@ -228,6 +248,8 @@ class LlamaContext:
         if not self._context:
             raise StartError(f"llama.cpp can't make a context of {cells} tokens for this model; try a smaller one.")
         self._memory = ll.llama_get_memory(self._context)
+        if not self._memory or ll.llama_model_has_encoder(model.handle):
+            raise StartError("This model doesn't generate text token by token from a cache of keys and values.")
         self._vocabulary = model.vocabulary_size
         self._scratch = sequences
         self._batch = ll.llama_batch_init(batch, 0, 1)
@@ -311,7 +333,6 @@ class LlamaSampler:
     def __init__(self, model: LlamaModel, sampling: Sampling, max_tokens: int) -> None:
         self._size = model.vocabulary_size
         self._ids = np.arange(self._size, dtype=np.int32)
-        self._end = model.eos
         self._chain: Any = None
         self._grammar: Any = None
         self._candidates = np.zeros(0, CANDIDATE)
@@ -320,7 +341,7 @@ class LlamaSampler:
         self._biased = np.array([token for token, _ in sampling.logit_bias], np.int64)
         self._bias = np.array([bias for _, bias in sampling.logit_bias], np.float32)
         penalised = sampling.frequency_penalty or sampling.presence_penalty
-        if sampling.temperature > 0 or penalised:
+        if sampling.temperature >= COLDEST or penalised:
             self._chain = ll.llama_sampler_chain_init(ll.llama_sampler_chain_default_params())
             if penalised:
                 add = ll.llama_sampler_init_penalties
@@ -329,7 +350,7 @@ class LlamaSampler:
             self._add_draw(sampling)
 
     def _add_draw(self, sampling: Sampling) -> None:
-        if sampling.temperature == 0:
+        if sampling.temperature < COLDEST:
             ll.llama_sampler_chain_add(self._chain, ll.llama_sampler_init_greedy())
             return
         ll.llama_sampler_chain_add(self._chain, ll.llama_sampler_init_temp(sampling.temperature))
@@ -339,15 +360,16 @@ class LlamaSampler:
         ll.llama_sampler_chain_add(self._chain, ll.llama_sampler_init_dist(seed))
 
     def choose(self, logits: Logits) -> int:
-        """The next token, of logits of shape (vocabulary,), to which the bias is added in place."""
+        """The next token, of logits of shape (vocabulary,); -1 if a grammar allows none."""
         if len(self._biased):
+            logits = logits.copy()
             logits[self._biased] += self._bias
         token = self._pick(logits, constrained=False)
         if self._grammar is not None:
             if not self._allowed(token, logits):
                 token = self._pick(logits, constrained=True)
                 if not self._allowed(token, logits):
-                    return self._end  # the vocabulary has no token that goes on: llama.cpp would abort the process
+                    return -1  # llama.cpp would abort the process
             ll.llama_sampler_accept(self._grammar, token)
         if self._chain is not None:
             ll.llama_sampler_accept(self._chain, token)
@@ -392,20 +414,18 @@ def _candidate_array(candidates: npt.NDArray[Any]) -> Any:
 
 
 def _grammar_sampler(model: LlamaModel, wanted: OutputFormat) -> Any:
-    if wanted.kind == "json_object":
-        grammar = JSON_GBNF
-    else:
+    grammar, param = JSON_GBNF, f"{wanted.path}.schema"
+    if wanted.kind == "json_schema":
+        check_schema(wanted.schema, param)
         try:
             grammar = json_schema_to_gbnf(json.dumps(wanted.schema))
         except Exception as error:  # third-party converter: KeyError, ValueError, AssertionError, re.error …
             raise InvalidRequest(
                 f"This JSON schema can't be turned into a grammar: {type(error).__name__}: {error}.",
-                param=f"{wanted.path}.schema",
+                param=param,
                 code="invalid_json_schema",
             ) from error
-    sampler = ll.llama_sampler_init_grammar(model.vocab, re.sub(r"\A\s+", "", grammar).encode(), b"root")
+    sampler = ll.llama_sampler_init_grammar(model.vocab, repaired(grammar, param).encode(), b"root")
     if not sampler:
-        raise InvalidRequest(
-            "This JSON schema gives a grammar that llama.cpp can't read.", param=f"{wanted.path}.schema"
-        )
+        raise InvalidRequest("This JSON schema gives a grammar that llama.cpp can't read.", param=param)
     return sampler

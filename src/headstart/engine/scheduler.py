@@ -45,10 +45,10 @@ class _Chunk(NamedTuple):
 
 
 class Scheduler:
-    """Runs the sequences of one context. For one thread. `reuse` False: nothing is looked up or kept."""
+    """Runs the sequences of one context. For one thread."""
 
-    def __init__(self, context: Context, cells: Cells, budget: Budget, *, reuse: bool = True) -> None:
-        self.context, self.cells, self.budget, self.reuse = context, cells, budget, reuse
+    def __init__(self, context: Context, cells: Cells, budget: Budget) -> None:
+        self.context, self.cells, self.budget = context, cells, budget
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.counters = Counters()
@@ -70,10 +70,13 @@ class Scheduler:
         return True
 
     def fail(self, error: RequestError) -> None:
-        """Computing failed: end what runs with `error`, forget all state, and let those who wait start afresh."""
-        for sequence in self.running:
+        """Computing failed: end what runs (or was being placed) with `error`, forget all state, and let those who wait
+        start afresh."""
+        for sequence in (*self.running, *(s for s in self.waiting if s.slot >= 0)):
             sequence.end(error)
+            sequence.leave()
         self.running.clear()
+        self.waiting = deque(s for s in self.waiting if not s.finished)
         self.cells.clear()
 
     # -------------------------------------------------------------------------------------------------------- the step
@@ -89,7 +92,7 @@ class Scheduler:
         for sequence in list(self.waiting):
             if len(self.running) == self.cells.bounds.max_sequences:
                 return
-            read = self.cells.index.match(sequence.plan, now) if self.reuse else 0
+            read = self.cells.index.match(sequence.plan, now)
             if self._must_wait(sequence, read):
                 continue  # for another's prefill: those behind may pass
             report = self.cells.place(sequence, read, self.running, now)
@@ -97,9 +100,11 @@ class Scheduler:
                 return  # for cells: no one passes, so that long prompts get their turn
             self.waiting.remove(sequence)
             self.running.append(sequence)
-            if not sequence.started:
+            if sequence.report is None:
                 sequence.report = report
                 self.counters.read += report.read
+            else:  # it was preempted: what it computed itself before is not read from the cache
+                sequence.report = sequence.report._replace(read=min(sequence.report.read, report.read))
 
     def _fill(self) -> list[_Chunk]:
         """One token of each sequence that decodes, then prompts in order of arrival, up to the budget."""
@@ -129,8 +134,7 @@ class Scheduler:
         if sequence.prefilling:
             self.counters.prefilled += chunk.tokens
         sequence.computed += chunk.tokens
-        if self.reuse:
-            self.cells.hold_computed(sequence, now)
+        self.cells.hold_computed(sequence, now)
         if sequence.pending:
             return
         sequence.advance(self.context.logits(chunk.last))
@@ -147,7 +151,7 @@ class Scheduler:
 
     def _must_wait(self, sequence: Sequence, read: int) -> bool:
         """Whether someone is computing more of this prompt's prefix right now than the `read` cached tokens."""
-        for owner in self.running if self.reuse else ():
+        for owner in self.running:
             if owner.computed < owner.prompt_length:
                 boundary = common_blocks(owner.plan.blocks, sequence.plan.blocks) * BLOCK_TOKENS
                 if max(read, owner.held) < boundary and boundary in sequence.plan.reads:

@@ -55,7 +55,7 @@ class Sequence:
         self.held = 0
         self.slot = -1
         self.pages: list[Page] = []
-        self.report = CacheReport()
+        self.report: CacheReport | None = None
         self.cancelled = False
         self.finished = False
         self.started = False
@@ -89,12 +89,13 @@ class Sequence:
     def advance(self, logits: npt.NDArray[np.float32]) -> None:
         """Everything is computed: choose the next token from the last one's logits, and say so."""
         if not self.started:
+            assert self.report is not None, "it was placed"
             self.started = True
             self.emit(Started(self.report))
         token = self.sampler.choose(logits)
         self.tokens[self.length] = token
         self.length += 1
-        if self._vocabulary.ends_turn(token):
+        if token < 0 or self._vocabulary.ends_turn(token):
             self._finish("stop", self._text.finish())
             return
         logprobs: tuple[TokenLogprob, ...] = ()
