@@ -13,12 +13,9 @@ from openai import OpenAI
 client = OpenAI()
 
 long_prefix = (
-    """
-You are a highly knowledgeable assistant specialized in machine learning.
-Answer questions with detailed, structured explanations, including examples when relevant.
-"""
-    * 200
-)
+    "You are a highly knowledgeable assistant specialized in machine learning.\n"
+    "Answer questions with detailed, structured explanations, including examples when relevant."
+) * 200
 
 for question in ("What is overfitting in machine learning?", "What's regularization?"):
     start = time.time()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,6 +17,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from headstart import server
+from headstart.cli.process import ServerProcess
 from headstart.config import Config, EngineConfig, ModelConfig, load
 from headstart.engine.demo_model import TINY, write_demo_model
 from headstart.errors import StartError
@@ -91,7 +93,7 @@ def test_both_endpoints_share_one_prefix(client: openai.OpenAI) -> None:
 
 
 def test_names_of_one_file_share_the_engine_and_no_prefix(client: openai.OpenAI) -> None:
-    """CONTRACT.md: the model is part of the namespace."""
+    """docs/contract.md: the model is part of the namespace."""
     for model in ("gpt-4.1-mini", "other"):
         response = client.responses.create(model=model, input="Names. " + INSTRUCTIONS, max_output_tokens=2)
         assert response.usage is not None
@@ -280,6 +282,47 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
     path.write_text("port = 9000\n[engine]\nmax_sequences = 3\nram_cache = '1GiB'")
     config = load(path, {"engine": {"ram_cache": "2GiB"}})
     assert (config.port, config.engine.max_sequences, config.engine.ram_cache) == (9000, 3, "2GiB")
+
+
+@pytest.mark.parametrize(
+    "toml",
+    ["[engine]\nkv_type = 'q8_0'", "[engine]\ncontext_cells = 99999999999", "max_body = 0", "[[models]]\nname = ''"],
+)
+def test_a_setting_that_cannot_work_stops_the_start(toml: str, tmp_path: Path) -> None:
+    """Before a model is loaded."""
+    path = tmp_path / "headstart.toml"
+    path.write_text(toml)
+    with pytest.raises(StartError):
+        load(path, {})
+
+
+def test_a_port_in_use_is_named_before_anything_is_loaded() -> None:
+    """One line that names the option."""
+    with server.listen(Config(port=0)) as taken, pytest.raises(StartError, match="--port"):
+        server.listen(Config(port=taken.getsockname()[1]))
+
+
+def test_an_interrupt_ends_streams_with_an_error(tiny_path: Path, tmp_path: Path) -> None:
+    """A client that is being answered learns that the server stops; the process leaves without a traceback."""
+    (tmp_path / "headstart.toml").write_text(f"[[models]]\nname = 'm'\nfile = '{tiny_path}'\n")
+    process = ServerProcess(tmp_path, "--config", str(tmp_path / "headstart.toml"))
+    for _ in process.starting():
+        pass
+    ended = ""
+    with openai.OpenAI(base_url=process.base_url, api_key="x", max_retries=0) as client:
+        banned = {str(token): -100 for token in range(500, 512)}  # so that it doesn't end by itself
+        stream = client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "Go on."}], stream=True, max_tokens=9000, logit_bias=banned
+        )
+        try:
+            for number, _ in enumerate(stream):
+                if number == 3:
+                    os.kill(process._process.pid, signal.SIGINT)
+        except openai.APIError as error:
+            ended = str(error)
+    process.stop()
+    assert "shutting down" in ended
+    assert "Traceback" not in process.log.read_text()
 
 
 def test_a_missing_configuration_is_named(tmp_path: Path) -> None:

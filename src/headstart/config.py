@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -33,7 +33,7 @@ def default_data_dir() -> Path:
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds of one embedded engine. Every model file that is served has an engine of its own."""
 
-    context_cells: Positive = 32_768
+    context_cells: Annotated[int, msgspec.Meta(ge=256, le=2**24)] = 32_768
     """Tokens that fit in llama.cpp's context, of all running requests and hot prefixes together. It is also the most
     that one request may have, where the model was trained for as many."""
     max_sequences: Annotated[int, msgspec.Meta(ge=1, le=128)] = 8
@@ -52,7 +52,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """CPU threads; 0: one per core this process may use."""
     gpu_layers: int = -1
     """Layers offloaded, where llama.cpp was built with a GPU backend; -1: all."""
-    kv_type: str = "f16"
+    kv_type: Literal["f16", "f32"] = "f16"
     """Type of the cached keys and values: f16, or f32 for exact comparisons."""
     ram_cache: int | str = "2GiB"
     """Bytes of main memory for blocks of idle prefixes."""
@@ -63,13 +63,13 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A served name. Names with the same `file` share one engine; no file: the demo model."""
 
-    name: str
+    name: Annotated[str, msgspec.Meta(min_length=1)]
     file: str | None = None
     generation: Generation = "interval"
 
 
 class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Lives of `in_memory` entries, in seconds (CONTRACT.md: 5 to 10 minutes idle, never longer than an hour)."""
+    """Lives of `in_memory` entries, in seconds (docs/contract.md: 5 to 10 minutes idle, never longer than an hour)."""
 
     in_memory_idle: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 600.0
     in_memory_total: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 3600.0
@@ -112,7 +112,9 @@ def load(path: Path | None, overrides: dict[str, Any]) -> Config:
     except msgspec.ValidationError as error:
         where = path or "the command line"
         raise StartError(f"{where}: {str(error).replace('$.', '').replace('`', chr(39))}.") from error
-    bytes_of(config.max_body), bytes_of(config.engine.ram_cache)
+    bytes_of(config.engine.ram_cache)
+    if bytes_of(config.max_body) < 1024:
+        raise StartError("max_body: at least 1 KiB, or no request fits.")
     names = [model.name for model in config.models]
     if not names or len(set(names)) != len(names):
         raise StartError("models: at least one name, and each name once.")

@@ -61,8 +61,8 @@ class Pipeline:
         build = self.model(request.model).prompts.build
         characters = sum(len(text.text) for message in request.messages for text in message.content)
         characters += sum(len(call.arguments.text) for message in request.messages for call in message.tool_calls)
-        characters += sum(len(str(tool.definition)) for tool in request.tools)
-        if characters > THREADED_CHARACTERS:
+        pieces = len(request.messages) + sum(len(message.tool_calls) for message in request.messages)
+        if characters + 100 * pieces + 1_000 * len(request.tools) > THREADED_CHARACTERS:
             return await asyncio.to_thread(build, request, organisation)
         return build(request, organisation)
 

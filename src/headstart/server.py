@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import os
 import secrets
+import socket
 import stat
 import tempfile
 import time
@@ -41,23 +42,49 @@ SECRET_FILE = "secret"  # noqa: S105 - a file's name
 
 def serve(config: Config) -> None:
     """Serve until interrupted. Raises `StartError` for anything that can't be started."""
-    logging.basicConfig(
-        level=os.environ.get("HEADSTART_LOG", "warning").upper(), format="%(levelname)s %(name)s: %(message)s"
-    )
+    level = os.environ.get("HEADSTART_LOG", "warning").upper()
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise StartError(f"HEADSTART_LOG is '{level.lower()}'; use debug, info, warning or error.")
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     console = Console(stderr=True)
     keys = prepare(config)
-    with console.status("Starting …") as status:
-        pipeline = build_pipeline(config, status)
-    app = build_app(config, pipeline, keys)
-    _greet(console, config, pipeline, keys)
-    uvicorn.run(
-        app,
-        host=config.host,
-        port=config.port,
-        log_level="warning",
-        timeout_graceful_shutdown=5,
-        h11_max_incomplete_event_size=64 * 1024,
-    )
+    with listen(config) as listening:
+        with console.status("Starting …") as status:
+            pipeline = build_pipeline(config, status)
+        app = build_app(config, pipeline, keys)
+        _greet(console, config, pipeline, keys)
+        settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
+        Server(settings, pipeline).run(sockets=[listening])
+
+
+def listen(config: Config) -> socket.socket:
+    """The port, taken before minutes are spent on loading a model. Raises `StartError`."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    try:
+        return socket.create_server((config.host.strip("[]"), config.port), family=family, backlog=2048)
+    except OSError as error:
+        raise StartError(
+            f"{config.host} port {config.port} can't be listened on: {error.strerror or error}. Choose another --port."
+        ) from error
+
+
+class Server(uvicorn.Server):
+    """Ends open streams with an error before it waits for their clients."""
+
+    def __init__(self, config: uvicorn.Config, pipeline: Pipeline) -> None:
+        super().__init__(config)
+        self._pipeline = pipeline
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, once the engines have stopped."""
+        await close_engines(self._pipeline)
+        await super().shutdown(sockets)
+
+
+async def close_engines(pipeline: Pipeline) -> None:
+    """Close every engine once."""
+    for engine in {id(model.engine): model.engine for model in pipeline.models.values()}.values():
+        await engine.close()
 
 
 def prepare(config: Config) -> KeyRing:
@@ -67,7 +94,7 @@ def prepare(config: Config) -> KeyRing:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StartError(
-            f"The data directory {data} can't be made: {error.strerror}. Name another with --data-dir."
+            f"The data directory {data} can't be made: {error.strerror or error}. Name another with --data-dir."
         ) from error
     keys = KeyRing(data / KEYS_FILE)
     if not keys.required and not is_loopback(config.host):
@@ -144,7 +171,7 @@ def model_file(name: str | None, data: Path, tell: Callable[[str], None]) -> Pat
             try:
                 write_demo_model(path, chat_template=DEMO_TEMPLATE)
             except OSError as error:
-                raise StartError(f"The demo model can't be written to {path}: {error.strerror}.") from error
+                raise StartError(f"The demo model can't be written to {path}: {error.strerror or error}.") from error
         return path
     if name.startswith("hf:"):
         tell(f"Downloading {name.removeprefix('hf:')} …")
@@ -187,7 +214,7 @@ def load_secret(path: Path) -> bytes:
             raise StartError(f"{path} can be read by others; run: chmod 600 {path}")
         secret = path.read_bytes()
     except OSError as error:
-        raise StartError(f"The secret {path} can't be read or made: {error.strerror}.") from error
+        raise StartError(f"The secret {path} can't be read or made: {error.strerror or error}.") from error
     if len(secret) != SECRET_BYTES:
         raise StartError(f"The secret {path} is damaged: it has {len(secret)} bytes, not {SECRET_BYTES}. Delete it.")
     return secret
@@ -200,8 +227,7 @@ def build_app(config: Config, pipeline: Pipeline, keys: KeyRing) -> Starlette:
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
-        for engine in {id(model.engine): model.engine for model in pipeline.models.values()}.values():
-            await engine.close()
+        await close_engines(pipeline)
 
     app.router.lifespan_context = lifespan
     return app

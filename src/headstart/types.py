@@ -18,10 +18,10 @@ TokenIds = npt.NDArray[np.int32]
 """Token ids of a prompt or a part of one, shape (n,)."""
 
 BLOCK_TOKENS = 128
-"""Tokens of one physical block; also the step between an interval model's boundaries (CONTRACT.md, interval models)."""
+"""Tokens of one physical block; also the step of an interval model's boundaries (docs/contract.md, interval models)."""
 
 MINIMUM_PREFIX = 1024
-"""Tokens under which nothing is read or written (CONTRACT.md, both generations)."""
+"""Tokens under which nothing is read or written (docs/contract.md, both generations)."""
 
 Generation = Literal["interval", "breakpoint"]
 Retention = Literal["in_memory", "24h"]
@@ -77,7 +77,7 @@ class OutputFormat:
 
 @dataclass(frozen=True, slots=True)
 class PromptSettings:
-    """Settings that are part of the prefix beside the messages (CONTRACT.md, both generations)."""
+    """Settings that are part of the prefix beside the messages (docs/contract.md, both generations)."""
 
     parallel_tool_calls: bool = True
     format: OutputFormat = field(default_factory=OutputFormat)
@@ -151,7 +151,7 @@ class Prompt:
 
 
 class Namespace(NamedTuple):
-    """Nothing is shared across namespaces (CONTRACT.md, Words)."""
+    """Nothing is shared across namespaces (docs/contract.md, Words)."""
 
     organisation: str
     model: str

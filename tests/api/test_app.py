@@ -150,6 +150,13 @@ CHAT: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"messages": []}, "empty_array", "messages", "empty array"),
     ({"messages": [{"content": "x"}]}, "missing_required_parameter", "messages[0].role", "role"),
     ({"messages": [{"role": "king", "content": "x"}]}, "invalid_value", "messages[0].role", "'assistant'"),
+    ({"messages": [{"role": 5, "content": "x"}]}, "invalid_type", "messages[0].role", "a string, but got an integer"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "x"}]}]},
+        "invalid_value",
+        "messages[0].content[0].type",
+        "Supported values are: 'text', 'refusal', 'image_url', 'input_audio', 'file'.",
+    ),
     ({"messages": [{"role": "user"}]}, "missing_required_parameter", "messages[0].content", "content"),
     ({"messages": [{"role": "user", "content": 1}]}, "invalid_type", "messages[0].content", "string or an array"),
     ({"messages": [{"role": "assistant"}]}, "missing_required_parameter", "messages[0].content", "content"),

@@ -54,7 +54,7 @@ def test_a_view_of_other_width_or_stride_hashes_its_values() -> None:
     ],
 )
 def test_every_field_of_a_namespace_separates(other: Namespace, settings: str) -> None:
-    """CONTRACT.md: nothing is shared across namespaces; not even where fields joined would spell the same."""
+    """docs/contract.md: nothing is shared across namespaces; not even where fields joined would spell the same."""
     assert namespace_key(SECRET, other, settings) != namespace_key(SECRET, HOME)
 
 

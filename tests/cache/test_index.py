@@ -101,7 +101,7 @@ TestAgainstNaive = AgainstNaive.TestCase
 
 
 def test_an_entry_lives_ten_minutes_from_its_last_use_and_an_hour_from_its_write() -> None:
-    """CONTRACT.md: kept until idle, never longer than an hour; the very second it ends it is gone."""
+    """docs/contract.md: kept until idle, never longer than an hour; the very second it ends it is gone."""
     index, plan = PrefixIndex(1000), plan_of((1, 2))
     index.write(plan, plan.length, 0.0)
     assert index.match(plan, 599.9) == 9 * STEP
@@ -160,7 +160,7 @@ def test_shared_blocks_are_stored_once() -> None:
 
 @given(prompts, prompts)
 def test_another_organisation_never_matches(ours: tuple[int, ...], theirs: tuple[int, ...]) -> None:
-    """CONTRACT.md: nothing is ever shared across namespaces."""
+    """docs/contract.md: nothing is ever shared across namespaces."""
     index = PrefixIndex(1000)
     plan = plan_of(ours)
     index.write(plan, plan.length, 0.0)

@@ -1,4 +1,4 @@
-"""The rules of CONTRACT.md, line by line."""
+"""The rules of docs/contract.md, line by line."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def plan_of(length: int, settings: str = "") -> Plan:
 
 @pytest.mark.parametrize("length", [0, 1, 1023])
 def test_nothing_under_1024_tokens_is_read_or_written(length: int) -> None:
-    """CONTRACT.md, both generations; nothing is hashed for it either."""
+    """docs/contract.md, both generations; nothing is hashed for it either."""
     assert plan_of(length) == Plan(length, (), (), (), RULES.in_memory)
 
 
@@ -27,7 +27,7 @@ def test_nothing_under_1024_tokens_is_read_or_written(length: int) -> None:
     [(1024, [1024]), (1151, [1024]), (1152, [1024, 1152]), (1300, [1024, 1152, 1280])],
 )
 def test_boundaries_stand_at_1024_and_every_128_after(length: int, boundaries: list[int]) -> None:
-    """CONTRACT.md, interval models: 1,024, 1,152, 1,280 …; a prompt saves all of its boundaries."""
+    """docs/contract.md, interval models: 1,024, 1,152, 1,280 …; a prompt saves all of its boundaries."""
     plan = plan_of(length)
     assert list(plan.reads) == list(plan.writes) == boundaries
     assert len(plan.blocks) == length // 128
@@ -39,17 +39,17 @@ def test_the_tutorials_prompt_ends_on_4608() -> None:
 
 
 def test_in_memory_lives_ten_minutes_idle_and_never_over_an_hour() -> None:
-    """CONTRACT.md: kept until 5-10 minutes idle (ours: 10), never longer than an hour."""
+    """docs/contract.md: kept until 5-10 minutes idle (ours: 10), never longer than an hour."""
     assert plan_of(2048).lifetime == Lifetime(idle=600.0, total=3600.0)
 
 
 def test_settings_are_part_of_the_prefix() -> None:
-    """CONTRACT.md: text.format, reasoning.effort … change the prefix, even where a template doesn't render them."""
+    """docs/contract.md: text.format, reasoning.effort … change the prefix even where a template renders none."""
     assert plan_of(1024, '{"verbosity":"low"}').blocks != plan_of(1024).blocks
 
 
 def test_24h_is_refused_naming_the_parameter() -> None:
-    """CONTRACT.md: a model that does not support the value: 400 naming the parameter."""
+    """docs/contract.md: a model that does not support the value: 400 naming the parameter."""
     with pytest.raises(InvalidRequest) as caught:
         RULES.check(CacheOptions(retention="24h"))
     assert caught.value.param == "prompt_cache_retention"

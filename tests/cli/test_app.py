@@ -45,6 +45,14 @@ def test_version() -> None:
     """The version is the package's."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert headstart("version").stdout.strip() == project["version"]
+    assert headstart("--version").stdout.strip() == project["version"]
+
+
+def test_help_of_the_whole() -> None:
+    """Without a command: what it is for, and the first steps."""
+    output = runner.invoke(app, []).output
+    assert "First steps: headstart demo" in output
+    assert "--version" in output
 
 
 @pytest.mark.parametrize(
@@ -55,15 +63,16 @@ def test_version() -> None:
         (("serve", "--ram-cache", "lots"), "'lots' is not a size"),
         (("serve", "--host", "0.0.0.0"), "Make a key with"),
         (("serve", "--model", "no-such.gguf"), "no-such.gguf"),
+        (("demo", "--data-dir", "/dev/null/x"), "The data directory /dev/null/x can't be made"),
         (("keys", "revoke", "nobody"), "no key named 'nobody'"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
 def test_errors_are_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
     """Exit code 2 and the reason, without a traceback."""
-    place = () if arguments[0] == "bench" else ("--data-dir", str(tmp_path))
+    place = () if arguments[0] in ("bench", "demo") else ("--data-dir", str(tmp_path))
     result = headstart(*arguments, *place)
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
-    assert result.stdout == ""
+    assert result.stdout == "" or arguments[0] == "demo"

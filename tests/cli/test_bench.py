@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.cli.conftest import Endpoint
 from typer.testing import CliRunner
 
 from headstart.cli.app import app
-from headstart.cli.bench import count, seconds
+from headstart.cli.bench import count, seconds, write_json
 from headstart.errors import StartError
 
 runner = CliRunner(env={"COLUMNS": "80"})
@@ -47,10 +48,26 @@ def test_several_models(endpoint: Endpoint) -> None:
 
 
 def test_json_nowhere(endpoint: Endpoint, tmp_path: Path) -> None:
-    """A file that can't be written is named."""
+    """A file that can't be written is named, before anything is measured."""
     options = ["--base-url", endpoint.base_url, "--requests", "1", "--json", str(tmp_path / "no" / "such.json")]
-    with pytest.raises(StartError, match=r"such\.json can't be written: No such file"):
+    with pytest.raises(StartError, match=r"such\.json can't be written: there is no directory"):
         runner.invoke(app, ["bench", *options], catch_exceptions=False)
+    assert endpoint.bodies == []
+
+
+def test_json_forbidden(endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is one in a directory that can't be written to."""
+    monkeypatch.setattr("os.access", lambda _, mode: mode == os.F_OK)
+    options = ["--base-url", endpoint.base_url, "--json", str(tmp_path / "bench.json")]
+    with pytest.raises(StartError, match=r"bench\.json can't be written: permission denied"):
+        runner.invoke(app, ["bench", *options], catch_exceptions=False)
+    assert endpoint.bodies == []
+
+
+def test_json_full_disk(tmp_path: Path) -> None:
+    """What goes wrong with the file afterwards is one line, too."""
+    with pytest.raises(StartError, match="can't be written: Is a directory"):
+        write_json(tmp_path, {})
 
 
 def test_figures() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from headstart.cli.demo import Row, bars, explanation, snippet, table
+from headstart.cli.demo import Row, bars, command, explanation, snippet, table
 from headstart.cli.process import ServerProcess
+from headstart.cli.tutorial import INSTRUCTIONS, LONG_PREFIX, QUESTIONS
 from headstart.errors import StartError
 
 ROWS = [
@@ -37,6 +39,36 @@ def test_what_is_shown() -> None:
     assert "74 times sooner, and its input costs 74% less" in output
     assert "OPENAI_BASE_URL=http://127.0.0.1:8000/v1" in output
     assert max(map(len, output.splitlines())) <= 80
+
+
+def test_commands_run_as_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From a `.venv` that isn't on PATH with its path, else by name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [".venv/bin/headstart", "demo"])
+    assert command() == ".venv/bin/headstart"
+    assert "  .venv/bin/headstart bench" in printed(explanation(ROWS))
+    assert max(map(len, printed(explanation(ROWS)).splitlines())) <= 80
+    monkeypatch.setenv("PATH", f"/usr/bin:{tmp_path}/.venv/bin")
+    assert command() == "headstart"
+    monkeypatch.setattr(sys, "argv", ["/a b/.venv/bin/headstart", "demo"])
+    assert command() == "'/a b/.venv/bin/headstart'"
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/headstart", "demo"])
+    assert command() == "headstart"
+
+
+def test_example_is_the_same() -> None:
+    """`examples/tutorial.py` sends the same prompts."""
+    tree = ast.parse((Path(__file__).parents[2] / "examples" / "tutorial.py").read_text())
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    assert INSTRUCTIONS in texts
+    assert LONG_PREFIX == INSTRUCTIONS * 200
+    assert {200, *QUESTIONS[:2]} <= set(texts)
+
+
+def test_log_that_cannot_be_written(tmp_path: Path) -> None:
+    """A data directory that takes no file."""
+    with pytest.raises(StartError, match=r"server\.log can't be written: No such file"):
+        ServerProcess(tmp_path / "gone")
 
 
 def test_snippet_is_one_line() -> None:

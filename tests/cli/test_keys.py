@@ -32,6 +32,13 @@ def test_a_key_from_cradle_to_grave(tmp_path: Path) -> None:
     assert ring.list() == ()
 
 
+def test_names_are_no_markup(tmp_path: Path) -> None:
+    """A name is listed as it was given."""
+    keys(tmp_path, "create", "[red]laptop[/]", "--organisation", "[/]")
+    listed = keys(tmp_path, "list")
+    assert "[red]laptop[/] │ [/] " in listed
+
+
 def test_no_keys(tmp_path: Path) -> None:
     """An empty list says how to make one."""
     assert "headstart keys create NAME" in keys(tmp_path, "list")

@@ -40,14 +40,24 @@ async def test_sends_the_key(endpoint: Endpoint) -> None:
     async with connect("sk-right") as client:
         assert await served_models(client, endpoint.base_url) == ["stub"]
     async with connect(None) as client:
-        with pytest.raises(StartError, match=r"answered 401: Incorrect API key.*Set OPENAI_API_KEY"):
+        with pytest.raises(StartError, match=r"answered 401: Incorrect API key.*Set OPENAI_API_KEY\.$"):
             await measure(client, endpoint.base_url, "stub", MESSAGES, 16)
+    async with connect("sk-wrong") as client:
+        with pytest.raises(StartError, match=r"provided\. The key in OPENAI_API_KEY is not accepted\.$"):
+            await served_models(client, endpoint.base_url)
+
+
+async def test_base_url_without_v1(endpoint: Endpoint) -> None:
+    """The commonest slip is asked about; a 404 of the API's own isn't."""
+    async with connect(None) as client:
+        with pytest.raises(StartError, match=r"answered 404: Not Found\. Does the base URL end with /v1\?$"):
+            await served_models(client, endpoint.base_url.removesuffix("/v1"))
 
 
 @pytest.mark.parametrize(
     ("broken", "model", "message"),
     [
-        ("", "other", r"answered 404: The model 'other' does not exist"),
+        ("", "other", r"answered 404: The model 'other' does not exist\.$"),
         ("500", "stub", r"answered 500: upstream fell over"),
         ("stream", "stub", r"failed while it answered: out of memory"),
     ],

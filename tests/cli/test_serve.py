@@ -28,6 +28,15 @@ def test_defaults(served: list[Config]) -> None:
     assert served == [Config()]
 
 
+def test_help_shows_the_defaults() -> None:
+    """The defaults that the help names are the configuration's."""
+    config = Config()
+    output = runner.invoke(app, ["serve", "--help"], env={"COLUMNS": "300"}).output
+    for default in (config.host, config.port, config.engine.ram_cache, config.engine.max_sequences):
+        assert f"Default: {default} " in output
+    assert f"Default: {config.engine.context_cells} " in output
+
+
 def test_options_go_before_the_file(served: list[Config], tmp_path: Path) -> None:
     """The command line wins over the file, field by field."""
     file = tmp_path / "headstart.toml"

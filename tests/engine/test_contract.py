@@ -70,7 +70,7 @@ async def test_a_limit_is_kept_and_counted(engine: Engine, limit: int) -> None:
 
 
 async def test_the_second_time_it_reads_the_longest_boundary(engine: Engine) -> None:
-    """CONTRACT.md, interval models: a multiple of 128 that is at least 1,024; the rest is computed."""
+    """docs/contract.md, interval models: a multiple of 128 that is at least 1,024; the rest is computed."""
     reports = []
     for _ in range(2):
         started = (await run(engine, 1500, Sampling(max_tokens=2)))[0]
@@ -82,7 +82,7 @@ async def test_the_second_time_it_reads_the_longest_boundary(engine: Engine) -> 
 
 
 async def test_short_prompts_are_never_cached(engine: Engine) -> None:
-    """CONTRACT.md, both generations: nothing under 1,024 tokens is read or written."""
+    """docs/contract.md, both generations: nothing under 1,024 tokens is read or written."""
     for _ in range(2):
         started = (await run(engine, 1023, Sampling(max_tokens=2)))[0]
         assert isinstance(started, Started)

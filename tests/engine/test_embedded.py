@@ -198,7 +198,7 @@ async def test_a_burst_prefills_its_prefix_once(engine: EmbeddedEngine) -> None:
 
 
 async def test_another_organisation_shares_nothing(engine: EmbeddedEngine) -> None:
-    """CONTRACT.md: nothing is ever shared across namespaces."""
+    """docs/contract.md: nothing is ever shared across namespaces."""
     tokens = random_tokens(np.random.default_rng(3), 1500)
     await run(engine, *planned(tokens))
     assert read(await run(engine, *planned(tokens, "other"))) == 0

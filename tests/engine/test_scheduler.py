@@ -141,7 +141,7 @@ def test_a_burst_on_one_cold_prefix_prefills_it_once() -> None:
 
 
 def test_an_answer_is_not_a_prefix() -> None:
-    """CONTRACT.md: only prompt tokens are cached; a prompt that continues with what was generated reads no more."""
+    """docs/contract.md: only prompt tokens are cached; a prompt that goes on with an answer reads no more."""
     client = Client()
     talkative = next(value for value in range(1, 99) if len(expected(prompt_of((value, 2000)), 150)) == 150)
     first = client.send(prompt_of((talkative, 2000)), max_tokens=150)

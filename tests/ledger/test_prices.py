@@ -26,7 +26,7 @@ def test_tutorials_second_call() -> None:
 
 
 def test_written_tokens() -> None:
-    """Breakpoint models bill a write at 1.25 times the uncached rate (CONTRACT.md, breakpoint models)."""
+    """Breakpoint models bill a write at 1.25 times the uncached rate (docs/contract.md, breakpoint models)."""
     plain = input_cost("gpt-5.6", input_tokens=10_000, cached_tokens=0)
     written = input_cost("gpt-5.6", input_tokens=10_000, cached_tokens=0, written_tokens=10_000)
     assert plain is not None

@@ -24,8 +24,7 @@ class Chat:
         """Answer, whole or as a stream."""
         desk = self.desk
         organisation = desk.organisation(request)
-        body = await desk.body(request, ChatBody)
-        asked = chat_input.request_of(body)
+        body, asked = await desk.body(request, ChatBody, chat_input.request_of)
         vocabulary = desk.pipeline.model(asked.model).engine.info.vocabulary_size
         chat_input.check_vocabulary(asked.sampling.logit_bias, vocabulary)
         completion = await desk.pipeline.start(asked, organisation)

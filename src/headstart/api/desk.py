@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.requests import Request
@@ -13,10 +15,16 @@ from starlette.responses import Response
 from headstart.api import decoding
 from headstart.api.auth import KeyRing
 from headstart.api.connection import closing, read_body, unless_gone
+from headstart.errors import Unauthenticated
 from headstart.pipeline import Pipeline
 from headstart.types import Event
 
 T = TypeVar("T")
+U = TypeVar("U")
+
+OWN_HOSTS = ("localhost", "127.0.0.1", "::1")
+THREADED_BYTES = 256 * 1024
+"""Bodies beyond this are decoded off the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +38,27 @@ class Desk:
     token: Callable[[int], str]
 
     def organisation(self, request: Request) -> str:
-        """Who asks. Raises `Unauthenticated`."""
+        """Who asks. Raises `Unauthenticated`.
+
+        Without keys everybody on this machine is served, but no web page of another host that a browser here has open.
+        """
+        origin = request.headers.get("origin")
+        if origin and not self.keys.required and urlsplit(origin).hostname not in OWN_HOSTS:
+            raise Unauthenticated("Web pages of other hosts are served with an API key only; this server has none.")
         return self.keys.authenticate(request.headers.get("authorization"))
 
-    async def body(self, request: Request, kind: type[T]) -> T:
-        """What is asked. Raises `InvalidRequest`, `BodyTooLarge`."""
-        return decoding.decode(await read_body(request, self.max_body), kind)
+    async def body(self, request: Request, kind: type[T], convert: Callable[[T], U]) -> tuple[T, U]:
+        """What is asked, as it came and as `convert` makes it. Raises `InvalidRequest`, `BodyTooLarge`.
+
+        A large body is worked on in a thread: others wait for the event loop.
+        """
+        raw = await read_body(request, self.max_body)
+
+        def work() -> tuple[T, U]:
+            body = decoding.decode(raw, kind)
+            return body, convert(body)
+
+        return await asyncio.to_thread(work) if len(raw) > THREADED_BYTES else work()
 
 
 async def collect(request: Request, events: AsyncIterator[Event], add: Callable[[Event], None]) -> None:

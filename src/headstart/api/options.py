@@ -27,7 +27,7 @@ def output_format(wire: Format | None, path: str) -> OutputFormat:
             return OutputFormat("json_schema", wire.schema, wire.name, path)
         case chat.JsonSchemaFormat(json_schema=inner):
             decoding.check_depth(inner.schema, f"{path}.json_schema.schema")
-            return OutputFormat("json_schema", inner.schema, inner.name, path)
+            return OutputFormat("json_schema", inner.schema, inner.name, f"{path}.json_schema")
         case _:
             return OutputFormat(path=path)
 

@@ -31,6 +31,14 @@ _NOUNS = {
     "object": "an object",
     "null": "null",
 }
+_JSON_TYPES: dict[type, str] = {
+    int: "int",
+    float: "float",
+    bool: "bool",
+    list: "array",
+    dict: "object",
+    type(None): "null",
+}
 _PLACE = re.compile(r"(?P<what>.*?)(?: - at `(?:key` in `)?\$(?P<path>.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]|\[\.\.\.\]")
 
@@ -125,7 +133,8 @@ class _Where:
         for step in self.path:
             tags = [str(kind.tag) for kind in kinds if isinstance(kind, inspect.StructType) and kind.tag_field == step]
             kinds = [below for kind in kinds for below in _step(kind, step)]
-        return tags or [str(one) for kind in kinds if isinstance(kind, inspect.LiteralType) for one in kind.values]
+        values = [str(one) for kind in kinds if isinstance(kind, inspect.LiteralType) for one in kind.values]
+        return list(dict.fromkeys(tags or values))  # several types may share a tag: parts of every role's messages
 
 
 def _alternatives(kind: inspect.Type) -> Iterator[inspect.Type]:
@@ -159,7 +168,17 @@ def _short(value: str) -> str:
 
 def _wrong_type(match: re.Match[str], where: _Where) -> InvalidRequest:
     expected = [_NOUNS.get(one, one) for one in match["expected"].split(" | ") if one != "null"]
-    got = _NOUNS.get(match["got"], match["got"])
+    return _invalid_type(expected, _NOUNS.get(match["got"], match["got"]), where)
+
+
+def _wrong_tag(_: re.Match[str], where: _Where) -> InvalidRequest:
+    value = where.value
+    if isinstance(value, str):
+        raise TypeError("a later value of the same key")
+    return _invalid_type([_NOUNS["str"]], _NOUNS[_JSON_TYPES[type(value)]], where)
+
+
+def _invalid_type(expected: list[str], got: str, where: _Where) -> InvalidRequest:
     wanted = expected[0] if len(expected) == 1 else "one of " + " or ".join(expected)
     place = f"'{where.param}'" if where.param else "the request body"
     return InvalidRequest(
@@ -223,6 +242,7 @@ def _wrong_value(_: re.Match[str], where: _Where) -> InvalidRequest:
 
 _TRANSLATIONS: list[tuple[re.Pattern[str], Callable[[re.Match[str], _Where], InvalidRequest]]] = [
     (re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<got>[^`]+)`"), _wrong_type),
+    (re.compile(r"Expected `str`"), _wrong_tag),
     (re.compile(r"Expected `(?P<kind>int|float)[^`]*` (?P<sign>[<>]=?) (?P<bound>\S+)"), _out_of_range),
     (re.compile(r"Expected `(?P<kind>\w+)[^`]*` of length (?P<sign>[<>]=) (?P<bound>\d+)"), _wrong_length),
     (re.compile(r"Expected `str` matching regex (?P<pattern>.+)"), _wrong_pattern),

@@ -24,8 +24,7 @@ class Responses:
         """Answer, whole or as a stream."""
         desk = self.desk
         organisation = desk.organisation(request)
-        body = await desk.body(request, ResponsesBody)
-        asked = responses_input.request_of(body)
+        body, asked = await desk.body(request, ResponsesBody, responses_input.request_of)
         completion = await desk.pipeline.start(asked, organisation)
         answer = ResponseObject(body, asked, completion, desk.clock, desk.token)
         if body.stream:
@@ -37,6 +36,7 @@ class Responses:
         """How many input tokens a request would have."""
         desk = self.desk
         organisation = desk.organisation(request)
-        body = await desk.body(request, InputTokensBody)
-        prompt = await desk.pipeline.render(responses_input.countable(body, desk.pipeline.models), organisation)
+        served = desk.pipeline.models
+        _, asked = await desk.body(request, InputTokensBody, lambda body: responses_input.countable(body, served))
+        prompt = await desk.pipeline.render(asked, organisation)
         return json({"object": "response.input_tokens", "input_tokens": len(prompt.tokens)})

@@ -1,4 +1,4 @@
-"""Usage: how many tokens were read, written and computed (CONTRACT.md, both generations)."""
+"""Usage: how many tokens were read, written and computed (docs/contract.md, both generations)."""
 
 from __future__ import annotations
 

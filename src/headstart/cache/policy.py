@@ -1,4 +1,4 @@
-"""The rules of CONTRACT.md: what may be read and written for a prompt, and how long it lives. Pure.
+"""The rules of docs/contract.md: what may be read and written for a prompt, and how long it lives. Pure.
 
 A model is served under one *generation* of rules; `rules_for` is the registry.
 """
@@ -24,7 +24,7 @@ from headstart.types import (
 )
 
 IN_MEMORY = Lifetime(idle=600.0, total=3600.0)
-"""Lives of `in_memory` entries in seconds, unless configured (CONTRACT.md, interval models)."""
+"""Lives of `in_memory` entries in seconds, unless configured (docs/contract.md, interval models)."""
 
 
 class Rules(Protocol):

@@ -6,6 +6,7 @@ A command's own imports are in its function: `headstart --help` answers at once.
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -30,6 +31,22 @@ app.command()(serve)
 app.command()(demo)
 app.command()(bench)
 app.add_typer(keys.app, name="keys")
+
+
+def print_version(wanted: bool) -> None:
+    """What `--version` does, before any command is looked for."""
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """The options that stand before a command."""
 
 
 @app.command()

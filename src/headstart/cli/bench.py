@@ -54,6 +54,8 @@ def bench(
     """
     from rich.console import Console
 
+    if json_file is not None:
+        check_writable(json_file)  # before the minutes that a measurement may take
     console = Console()
     report = asyncio.run(run(console, base_url, model, scenario, requests, max_tokens, seed))
     if json_file is not None:
@@ -176,6 +178,17 @@ def seconds(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value * 1000:.0f} ms" if value < 0.9995 else f"{value:.2f} s"
+
+
+def check_writable(path: Path) -> None:
+    """Raise `StartError` if a file can't be written there, as far as that can be told without writing it."""
+    from headstart.errors import StartError
+
+    directory = path.absolute().parent
+    if not os.access(directory, os.F_OK):
+        raise StartError(f"{path} can't be written: there is no directory {directory}.")
+    if not os.access(path if os.access(path, os.F_OK) else directory, os.W_OK):
+        raise StartError(f"{path} can't be written: permission denied.")
 
 
 def write_json(path: Path, report: dict[str, Any]) -> None:

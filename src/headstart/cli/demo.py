@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -58,14 +60,21 @@ def demo(
     console.print(table(rows))
     console.print()
     console.print(bars(rows))
-    console.print(explanation(rows))
+    console.print(explanation(rows), soft_wrap=True)  # a command stays on its line
 
 
 @contextmanager
 def directory(given: Path | None) -> Iterator[Path]:
-    """The data directory: the given one, or one that is gone afterwards."""
+    """The data directory: the given one, or one that is gone afterwards. Raises `StartError` if it can't be made."""
+    from headstart.errors import StartError
+
     if given is not None:
-        given.mkdir(parents=True, exist_ok=True)
+        try:
+            given.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StartError(
+                f"The data directory {given} can't be made: {error.strerror}. Name another with --data-dir."
+            ) from error
         yield given
         return
     with tempfile.TemporaryDirectory(prefix="headstart-demo-") as temporary:
@@ -183,7 +192,10 @@ def bars(rows: list[Row]) -> Any:
 
 def explanation(rows: list[Row]) -> str:
     """What the figures say, and where to go from here."""
+    from rich.markup import escape
+
     cold, warm, miss = rows
+    headstart = escape(command())
     lines = [
         "",
         f"Request 2 read {warm.cached_tokens:,} of its {warm.input_tokens:,} tokens from the cache: its first token",
@@ -192,11 +204,23 @@ def explanation(rows: list[Row]) -> str:
         "prefix can be reused. Whatever changes belongs at the end of a prompt.",
         "",
         "Next, with any OpenAI client:",
-        "  headstart serve                      [dim]# or --model YOUR.gguf[/]",
+        "  [dim]# in a terminal of its own, where it keeps running; or with --model YOUR.gguf[/]",
+        f"  {headstart} serve",
+        "  [dim]# in another one[/]",
         "  export OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=none",
-        "  headstart bench --scenario burst     [dim]# eight at once on one cold prefix[/]",
+        "  [dim]# eight at once on one cold prefix[/]",
+        f"  {headstart} bench --scenario burst",
     ]
     return "\n".join(lines)
+
+
+def command() -> str:
+    """What to type for this command: with its path where it lies in a `.venv` that isn't on PATH."""
+    path = Path(sys.argv[0]).absolute()
+    if path.parts[-3:-1] != (".venv", "bin") or str(path.parent) in os.environ.get("PATH", "").split(os.pathsep):
+        return "headstart"
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def saved(cold: Row, warm: Row) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from headstart.api.auth import KeyRing
@@ -53,7 +54,8 @@ def list_keys(config: ConfigFile = None, data_dir: DataDir = None) -> None:
         return
     table = Table("Name", "Organisation", "Made")
     for key in keys:
-        table.add_row(key.name, key.organisation, f"{datetime.fromtimestamp(key.created, UTC):%Y-%m-%d %H:%M} UTC")
+        made = f"{datetime.fromtimestamp(key.created, UTC):%Y-%m-%d %H:%M} UTC"
+        table.add_row(Text(key.name), Text(key.organisation), made)
     Console().print(table)
 
 

@@ -95,7 +95,7 @@ async def served_models(client: httpx2.AsyncClient, base_url: str) -> list[str]:
     except httpx2.HTTPError as error:
         raise _unreachable(url, error) from error
     if response.status_code != 200:
-        raise _refused(url, response.status_code, body)
+        raise _refused(client, url, response.status_code, body)
     try:
         return [str(model["id"]) for model in msgspec.json.decode(body)["data"]]
     except (msgspec.DecodeError, KeyError, TypeError) as error:
@@ -108,7 +108,7 @@ async def _chunks(client: httpx2.AsyncClient, url: str, body: Mapping[str, Any])
     try:
         async with client.stream("POST", url, content=msgspec.json.encode(body), headers=headers) as response:
             if response.status_code != 200:
-                raise _refused(url, response.status_code, await response.aread())
+                raise _refused(client, url, response.status_code, await response.aread())
             async for line in response.aiter_lines():
                 if not line.startswith("data:"):
                     continue
@@ -137,13 +137,20 @@ def _message(answer: dict[str, Any]) -> str:
     return str(error.get("message", error) if isinstance(error, dict) else error)
 
 
-def _refused(url: str, status: int, body: bytes) -> StartError:
+def _refused(client: httpx2.AsyncClient, url: str, status: int, body: bytes) -> StartError:
     try:
         message = _message(msgspec.json.decode(body))
     except (msgspec.DecodeError, AttributeError):
         message = body[:200].decode(errors="replace").strip() or "no explanation"
-    advice = " Set OPENAI_API_KEY." if status == 401 else ""
-    return StartError(f"{url} answered {status}: {message}{advice}")
+    advice = ""
+    if status == 401:
+        has_key = "authorization" in client.headers
+        advice = "The key in OPENAI_API_KEY is not accepted." if has_key else "Set OPENAI_API_KEY."
+    elif status == 404 and "/v1/" not in url:
+        advice = "Does the base URL end with /v1?"
+    if advice:
+        message += f" {advice}" if message.endswith((".", "!", "?")) else f". {advice}"
+    return StartError(f"{url} answered {status}: {message}")
 
 
 def _unreachable(url: str, error: httpx2.HTTPError) -> StartError:

@@ -26,7 +26,11 @@ class ServerProcess:
         self.port = free_port()
         self.log = data_dir / "server.log"
         serve = command or (sys.executable, "-m", "headstart", "serve")
-        with self.log.open("wb") as log:
+        try:
+            log = self.log.open("wb")
+        except OSError as error:
+            raise StartError(f"{self.log} can't be written: {error.strerror}.") from error
+        with log:
             self._process = subprocess.Popen(  # noqa: S603 - this program itself
                 [*serve, "--port", str(self.port), "--data-dir", str(data_dir), *options],
                 stdin=subprocess.DEVNULL,

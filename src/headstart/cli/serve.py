@@ -12,20 +12,27 @@ DEMO_NAME = "gpt-4.1-mini"
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; beyond 127.0.0.1, keys are required.")] = (
-        None
-    ),
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on; beyond this machine, keys are required. Default: 127.0.0.1"),
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on. Default: 8000")] = None,
     model: Annotated[
-        str | None, typer.Option(help="A GGUF file, or hf:REPO/FILE. Default: the demo model, random weights.")
+        str | None, typer.Option(help="A GGUF file, or hf:OWNER/REPO/FILE. Default: the demo model, random weights.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="What clients call it. Default: the file's name.")] = None,
-    generation: Annotated[str | None, typer.Option(help="Cache rules: interval (the default) or breakpoint.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A headstart.toml; options here go before it.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where the demo model and the keys are.")] = None,
-    ram_cache: Annotated[str | None, typer.Option(help="Memory for idle prefixes, as 2GiB.")] = None,
-    max_sequences: Annotated[int | None, typer.Option(help="Requests computed at once.")] = None,
-    context: Annotated[int | None, typer.Option(help="Tokens of all running requests together.")] = None,
+    generation: Annotated[
+        str | None,
+        typer.Option(help="Cache rules: interval (breakpoint comes with a later version). Default: interval"),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A headstart.toml; options given here take precedence.")] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where the demo model and the keys are. Default: ~/.local/share/headstart"),
+    ] = None,
+    ram_cache: Annotated[str | None, typer.Option(help="Memory for idle prefixes. Default: 2GiB")] = None,
+    max_sequences: Annotated[int | None, typer.Option(help="Requests computed at once. Default: 8")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens of all running requests together. Default: 32768")] = None,
 ) -> None:
     """Serve a model through OpenAI's API, with a prompt cache.
 

@@ -32,6 +32,7 @@ from headstart.types import BLOCK_TOKENS, Event, Finished, ModelInfo, Plan, Prom
 
 log = logging.getLogger("headstart.engine")
 
+CLOSING_SECONDS = 30.0  # a step is over long before
 IDLE_SECONDS = 1.0  # how often an idle engine looks for what has expired
 BLOCKS_BETWEEN_STEPS = 2  # written to RAM per step while requests run: under a millisecond
 
@@ -202,7 +203,7 @@ class EmbeddedEngine:
         """See `Engine.close`. The model stays: others may use it."""
         self._closing = True
         self._inbox.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, CLOSING_SECONDS)
 
     # ----------------------------------------------------------------------------------------------------- the thread's
 

@@ -1,48 +1,100 @@
-"""What stands between a client's JSON schema and llama.cpp's grammar parser, which recurses and trusts its input."""
+"""What stands between a client's JSON schema and llama.cpp's grammars, which recurse, trust their input, and ignore
+what they don't know. A schema that would not be kept to the letter is refused, naming the keyword.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from headstart.errors import InvalidRequest
 
 MOST_REPEATS = 1_000
-"""Largest `maxLength`, `minItems`, `{m,n}` …: each repeat is a nested group of the grammar, so a level of recursion."""
+"""Largest `maxLength`, `minItems` …: each repeat is a nested group of the grammar, so a level of recursion."""
+MOST_VALUES = 500
+"""Values of all enumerations together: llama.cpp follows every one of them at every token."""
+MOST_PROPERTIES = 500
 MOST_BYTES = 256 * 1024
 MOST_GROUPS = 2_000
 REPEATS = ("minLength", "maxLength", "minItems", "maxItems")
-_REPETITION = re.compile(r"\{(\d+)(?:,(\d*))?\}")
+FORMATS = ("date", "time", "date-time", "uuid")
+ANYTHING = ["object", "array", "string", "number", "boolean", "null"]
+SCHEMAS = ("items", "additionalProperties")
+LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+TABLES = ("properties", "$defs", "definitions")
+KEPT = {"type", "required", "enum", "const", "$ref", "format", *REPEATS, *SCHEMAS, *LISTS, *TABLES}
+REMARKS = {"title", "description", "default", "examples", "$schema", "$id", "$comment", "deprecated", "strict"}
 _SURROGATES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
 
 
-def check_schema(schema: object, param: str) -> None:
-    """Raises `InvalidRequest` for bounds and patterns that repeat more often than a grammar can."""
-    for node in _objects(schema):
-        counts = [node[name] for name in REPEATS if isinstance(node.get(name), (int, float))]
-        pattern = node.get("pattern")
-        if isinstance(pattern, str):
-            counts += [int(number) for pair in _REPETITION.findall(pattern) for number in pair if number]
-        if counts and max(counts) > MOST_REPEATS:
-            raise InvalidRequest(
-                f"This JSON schema repeats something up to {max(counts)} times; this server allows {MOST_REPEATS}. "
-                "Leave the bound out, or lower it.",
-                param=param,
-                code="invalid_json_schema",
-            )
+class SchemaReader:
+    """Turns one schema into what the converter understands. Raises `InvalidRequest`, with the path in `param`."""
 
+    def __init__(self, param: str) -> None:
+        self._param = param
+        self._values = 0
 
-def _objects(schema: object) -> Iterator[Mapping[str, Any]]:
-    """Every object in the schema, itself included."""
-    waiting = [schema]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, Mapping):
-            yield node
-            waiting += node.values()
-        elif isinstance(node, Sequence) and not isinstance(node, str):
-            waiting += node
+    def read(self, schema: Any) -> dict[str, Any]:
+        """The whole schema, a root that only points to a definition resolved."""
+        root = self._node(schema, self._param)
+        table, _, name = str(root.get("$ref", "")).removeprefix("#/").partition("/")
+        if name and table in ("$defs", "definitions") and name in root.get(table, {}):
+            root = {**{key: value for key, value in root.items() if key != "$ref"}, **root[table][name]}
+        return root
+
+    def _node(self, node: Any, path: str) -> dict[str, Any]:
+        if node is True:
+            return {"type": ANYTHING}
+        if not isinstance(node, Mapping):
+            raise self._error("A JSON schema is an object, or true.", path)
+        result: dict[str, Any] = {}
+        for key, value in node.items():
+            at = f"{path}.{key}"
+            if key in REMARKS:
+                continue
+            if key not in KEPT:
+                raise self._error(f"'{key}' in a JSON schema can't be enforced by this server. Leave it out.", at)
+            if key in TABLES:
+                self._expect(isinstance(value, Mapping) and len(value) <= MOST_PROPERTIES, key, at)
+                value = {name: self._node(inner, f"{at}.{name}") for name, inner in value.items()}
+            elif key in LISTS:
+                self._expect(isinstance(value, list), key, at)
+                value = [self._node(inner, f"{at}[{n}]") for n, inner in enumerate(value)]
+            elif key == "items" or (key == "additionalProperties" and not isinstance(value, bool)):
+                value = self._node(value, at)
+            else:
+                self._check_value(key, value, at)
+            result[key] = value
+        if {"minItems", "maxItems"} & result.keys() and not {"items", "prefixItems"} & result.keys():
+            result["items"] = {"type": ANYTHING}
+        for least, most in (("minLength", "maxLength"), ("minItems", "maxItems")):
+            if result.get(least, 0) > result.get(most, MOST_REPEATS):
+                raise self._error(f"'{least}' is above '{most}'.", f"{path}.{least}")
+        return result
+
+    def _check_value(self, key: str, value: Any, at: str) -> None:
+        if key in REPEATS:
+            fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_REPEATS
+            self._expect(fits, key, at, f"an integer from 0 to {MOST_REPEATS} on this server")
+        elif key == "format":
+            self._expect(value in FORMATS, key, at, f"one of {', '.join(FORMATS)} on this server")
+        elif key == "$ref":
+            local = isinstance(value, str) and value.startswith("#/")
+            self._expect(local, key, at, "a place in this schema, as '#/$defs/name'")
+        elif key == "enum":
+            self._expect(isinstance(value, list) and len(value) > 0, key, at, "a list of values")
+            self._values += len(value)
+            self._expect(self._values <= MOST_VALUES, key, at, f"at most {MOST_VALUES} values in all on this server")
+        elif key == "required":
+            self._expect(isinstance(value, list) and all(isinstance(name, str) for name in value), key, at)
+
+    def _expect(self, holds: bool, key: str, at: str, what: str = "of another type or smaller") -> None:
+        if not holds:
+            raise self._error(f"'{key}' has to be {what}.", at)
+
+    def _error(self, message: str, path: str) -> InvalidRequest:
+        return InvalidRequest(f"Invalid JSON schema: {message}", param=path[:300], code="invalid_json_schema")
 
 
 def repaired(grammar: str, param: str) -> str:

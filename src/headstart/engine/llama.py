@@ -17,7 +17,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -36,7 +37,7 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 import llama_cpp as ll
 from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
 
-from headstart.engine.grammar import check_schema, repaired
+from headstart.engine.grammar import SchemaReader, repaired
 from headstart.errors import InvalidRequest, StartError
 from headstart.types import OutputFormat, Sampling, TokenIds
 
@@ -416,16 +417,40 @@ def _candidate_array(candidates: npt.NDArray[Any]) -> Any:
 def _grammar_sampler(model: LlamaModel, wanted: OutputFormat) -> Any:
     grammar, param = JSON_GBNF, f"{wanted.path}.schema"
     if wanted.kind == "json_schema":
-        check_schema(wanted.schema, param)
+        schema = SchemaReader(param).read(wanted.schema)
         try:
-            grammar = json_schema_to_gbnf(json.dumps(wanted.schema))
-        except Exception as error:  # third-party converter: KeyError, ValueError, AssertionError, re.error …
+            grammar = json_schema_to_gbnf(json.dumps(schema))
+        except Exception as error:  # third-party converter: KeyError, ValueError, RecursionError …
             raise InvalidRequest(
-                f"This JSON schema can't be turned into a grammar: {type(error).__name__}: {error}.",
+                f"This JSON schema can't be turned into a grammar: {type(error).__name__}: {str(error)[:200]}",
                 param=param,
                 code="invalid_json_schema",
             ) from error
-    sampler = ll.llama_sampler_init_grammar(model.vocab, repaired(grammar, param).encode(), b"root")
+    text = repaired(grammar, param).encode()
+    with _quiet():
+        sampler = ll.llama_sampler_init_grammar(model.vocab, text, b"root")
     if not sampler:
-        raise InvalidRequest("This JSON schema gives a grammar that llama.cpp can't read.", param=param)
+        raise InvalidRequest(
+            "This JSON schema gives a grammar that llama.cpp can't read; names of properties with quotes, backslashes "
+            "or line breaks are one cause.",
+            param=param,
+            code="invalid_json_schema",
+        )
     return sampler
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """llama.cpp's grammar parser prints what it can't read, past its own log: that is a client's text."""
+    try:
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # no standard error to keep quiet
+        yield
+        return
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

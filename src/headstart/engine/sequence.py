@@ -11,7 +11,7 @@ from headstart.engine.context import Sampler, Vocabulary
 from headstart.engine.pages import Page, pages_for
 from headstart.engine.sampling import token_logprob
 from headstart.engine.text import TextStream
-from headstart.errors import RequestError
+from headstart.errors import EngineFailed, RequestError
 from headstart.types import (
     BLOCK_TOKENS,
     CacheReport,
@@ -93,9 +93,13 @@ class Sequence:
             self.started = True
             self.emit(Started(self.report))
         token = self.sampler.choose(logits)
-        self.tokens[self.length] = token
+        self.tokens[self.length] = max(token, 0)
         self.length += 1
-        if token < 0 or self._vocabulary.ends_turn(token):
+        if token < 0:
+            self.finished = True
+            self.emit(EngineFailed("The output format allows no token here: the vocabulary can't spell what it asks."))
+            return
+        if self._vocabulary.ends_turn(token):
             self._finish("stop", self._text.finish())
             return
         logprobs: tuple[TokenLogprob, ...] = ()

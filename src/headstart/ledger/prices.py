@@ -1,6 +1,6 @@
 """What input tokens cost at OpenAI's published prices, from genai-prices' snapshot: no network.
 
-Each input token is billed once, as uncached, cached or written (CONTRACT.md, both generations).
+Each input token is billed once, as uncached, cached or written (docs/contract.md, both generations).
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def prefix_settings(request: Request) -> str:
     """The settings that are part of the prefix whether or not the template renders them; "" for the defaults.
 
     `parallel_tool_calls` counts only where there are tools. The keys of a schema keep the client's order, which is part
-    of the prefix. `tool_choice` is not among them: it never changes a prefix (CONTRACT.md, both generations).
+    of the prefix. `tool_choice` is not among them: it never changes a prefix (docs/contract.md, both generations).
     """
     settings = request.settings
     values: dict[str, object] = {}

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 PROMPT_CACHE_KEY_CHARACTERS = 64
-"""CONTRACT.md, both generations."""
+"""docs/contract.md, both generations."""
 
 ModelName = Annotated[str, Meta(max_length=256)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
