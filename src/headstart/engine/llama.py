@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 # Read when the library is loaded. llama.cpp's threads meet at hundreds of barriers per token and by default spin there
-# until the last one comes: where another process has its core, a token takes 70 times as long. After about 10 µs of
-# spinning they sleep instead. And an abort must not start a debugger.
+# for long: two engines on the same cores then nearly stop (docs/performance.md, Barriers). After a short spin they sleep
+# instead. And an abort must not start a debugger.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
