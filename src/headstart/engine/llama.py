@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Read when the library is loaded. llama.cpp's threads meet at hundreds of barriers per token and by default spin there
-# for long: two engines on the same cores then nearly stop (docs/performance.md, Barriers). After a short spin they sleep
-# instead. And an abort must not start a debugger.
+# Read when the library is loaded. llama.cpp's threads meet at hundreds of barriers per token, and by default spin
+# there for long: two engines on the same cores nearly stop (docs/performance.md, Barriers). Ours sleep after a short
+# spin. And an abort must not start a debugger.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
