@@ -1,4 +1,4 @@
-"""Shared by all tests: an application on a real port."""
+"""Shared by all tests: an application on a real port, and the tiny model's file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import pytest
 import uvicorn
 from starlette.types import ASGIApp
+
+from headstart.engine.demo_model import TINY, write_demo_model
+from headstart.prompt.template import DEMO_TEMPLATE
 
 
 @contextmanager
@@ -33,3 +37,11 @@ def _serve(app: ASGIApp) -> Iterator[str]:
 def serve() -> Callable[[ASGIApp], AbstractContextManager[str]]:
     """Run an app on a free loopback port; gives its URL."""
     return _serve
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's file: F32 weights, 512 tokens of vocabulary."""
+    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
+    write_demo_model(path, chat_template=DEMO_TEMPLATE, shape=TINY)
+    return path

@@ -19,20 +19,10 @@ from starlette.types import ASGIApp
 from headstart import server
 from headstart.cli.process import ServerProcess
 from headstart.config import Config, EngineConfig, ModelConfig, load
-from headstart.engine.demo_model import TINY, write_demo_model
 from headstart.errors import StartError
-from headstart.prompt.template import DEMO_TEMPLATE
 
 INSTRUCTIONS = "Answer questions about machine learning with examples. " * 60
 """Well over 1,024 tokens in the tiny model's vocabulary."""
-
-
-@pytest.fixture(scope="module")
-def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model's file."""
-    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    write_demo_model(path, chat_template=DEMO_TEMPLATE, shape=TINY)
-    return path
 
 
 @pytest.fixture(scope="module")

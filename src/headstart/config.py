@@ -30,6 +30,16 @@ def default_data_dir() -> Path:
     return Path(base) / "headstart"
 
 
+def make_data_dir(path: Path) -> None:
+    """Make the data directory, for its owner alone, if it isn't there. Raises `StartError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StartError(
+            f"The data directory {path} can't be made: {error.strerror or error}. Name another with --data-dir."
+        ) from error
+
+
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds of one embedded engine. Every model file that is served has an engine of its own."""
 

@@ -27,7 +27,6 @@ class ServedModel:
     prompts: PromptBuilder
     rules: Rules
     created: int
-    max_output_tokens: int | None = None
 
 
 class Completion(NamedTuple):

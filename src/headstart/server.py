@@ -24,7 +24,7 @@ from headstart.api.app import create_app
 from headstart.api.auth import KeyRing
 from headstart.cache.index import PrefixIndex
 from headstart.cache.policy import rules_for
-from headstart.config import Config, bytes_of
+from headstart.config import Config, bytes_of, make_data_dir
 from headstart.engine.demo_model import demo_model_path, write_demo_model
 from headstart.engine.embedded import EmbeddedEngine
 from headstart.engine.llama import LlamaModel
@@ -90,12 +90,7 @@ async def close_engines(pipeline: Pipeline) -> None:
 def prepare(config: Config) -> KeyRing:
     """The data directory and its keys. Raises `StartError` if other machines could reach a server without keys."""
     data = config.data_path
-    try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise StartError(
-            f"The data directory {data} can't be made: {error.strerror or error}. Name another with --data-dir."
-        ) from error
+    make_data_dir(data)
     keys = KeyRing(data / KEYS_FILE)
     if not keys.required and not is_loopback(config.host):
         raise StartError(
@@ -145,7 +140,6 @@ def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
                 prompts,
                 rules[model.generation],
                 int(time.time()),
-                config.engine.max_output_tokens,
             )
         )
     return Pipeline(served)

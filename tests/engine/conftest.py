@@ -8,17 +8,7 @@ from pathlib import Path
 import pytest
 from tests.engine.plain_model import write_plain_model
 
-from headstart.engine.demo_model import TINY, write_demo_model
 from headstart.engine.llama import LlamaModel
-from headstart.prompt.template import DEMO_TEMPLATE
-
-
-@pytest.fixture(scope="session")
-def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model's file: F32 weights, 512 tokens of vocabulary."""
-    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    write_demo_model(path, chat_template=DEMO_TEMPLATE, shape=TINY)
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -158,5 +158,4 @@ def _part(part: wire.Part, at: str) -> Text:
         case wire.Refusal():
             return Text(part.refusal, f"{at}.refusal")
         case _:
-            kind = str(part.__struct_config__.tag)
-            raise refusals.refused(f"Content of type '{kind}'", f"{at}.type", "The models here read text.")
+            raise refusals.not_text(part, at)

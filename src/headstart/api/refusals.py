@@ -90,3 +90,9 @@ def check_tool_choice(choice: str | dict[str, Any] | None) -> None:
 def refused(what: str, param: str, instead: str) -> UnsupportedFeature:
     """The error for something that OpenAI has and this server doesn't."""
     return UnsupportedFeature(f"{what} is not supported by this server. {instead}", param=param)
+
+
+def not_text(part: msgspec.Struct, at: str) -> UnsupportedFeature:
+    """What to raise for a content part, at the path `at`, that no model here reads."""
+    kind = str(part.__struct_config__.tag)
+    return refused(f"Content of type '{kind}'", f"{at}.type", "The models here read text.")

@@ -66,15 +66,10 @@ def demo(
 @contextmanager
 def directory(given: Path | None) -> Iterator[Path]:
     """The data directory: the given one, or one that is gone afterwards. Raises `StartError` if it can't be made."""
-    from headstart.errors import StartError
+    from headstart.config import make_data_dir
 
     if given is not None:
-        try:
-            given.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise StartError(
-                f"The data directory {given} can't be made: {error.strerror}. Name another with --data-dir."
-            ) from error
+        make_data_dir(given)
         yield given
         return
     with tempfile.TemporaryDirectory(prefix="headstart-demo-") as temporary:

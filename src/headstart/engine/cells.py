@@ -191,6 +191,8 @@ class Cells:
 
     def make_room(self, pages: int) -> bool:
         """Evict residents until `pages` are free; none, if even all of them would not do."""
+        if self.pool.free >= pages:
+            return True
         held = Counter(page for resident in self.residents for page in resident.pages)
         if self.pool.free + sum(page.holders == count for page, count in held.items()) < pages:
             return False

@@ -261,14 +261,12 @@ class LlamaContext:
         as_array(self._batch.n_seq_id, (batch,))[:] = 1
         # Every token belongs to one sequence: point each token's list at its element of one array.
         self.sequences: npt.NDArray[np.int32] = np.zeros(batch, np.int32)
-        self._seq_id = self._batch.seq_id
-        self._own_lists = ctypes.cast(self._seq_id, ctypes.c_void_p)
+        self._own_lists = ctypes.cast(self._batch.seq_id, ctypes.c_void_p)
         self._lists = (ctypes.POINTER(ctypes.c_int32) * (batch + 1))()
         base = self.sequences.ctypes.data
         for at in range(batch):
             self._lists[at] = ctypes.cast(base + 4 * at, ctypes.POINTER(ctypes.c_int32))
         self._batch.seq_id = ctypes.cast(self._lists, type(self._batch.seq_id))
-        self.block_size = 0
 
     @property
     def handle(self) -> Any:
