@@ -13,12 +13,12 @@ import numpy as np
 
 from benchmarks.figure import Figure, run
 from headstart.cache.index import PrefixIndex
-from headstart.cache.policy import IntervalRules
+from headstart.cache.policy import IntervalRules, Terms
 from headstart.types import CacheOptions, Namespace, Prompt
 
 
 def figures(arguments: argparse.Namespace) -> list[Figure]:
-    rules, index = IntervalRules(b"secret"), PrefixIndex(1 << 40)
+    rules, index = IntervalRules(Terms(b"secret")), PrefixIndex(1 << 40)
     prompt = Prompt(np.random.default_rng(0).integers(0, 200_000, arguments.tokens, np.int32), ())
     namespace = Namespace("default", "gpt-4.1-mini", "interval", None)
     plan = rules.plan(prompt, namespace, CacheOptions())

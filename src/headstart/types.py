@@ -2,13 +2,15 @@
 
 Data goes down once and comes back once:
 
-    Request --prompt--> Prompt --cache.policy--> Plan --engine--> Started, Delta..., Finished
+    Request --prompt--> Prompt --cache.policy--> Plan --engine--> Placed, Started, Delta..., Finished
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,14 +22,28 @@ TokenIds = npt.NDArray[np.int32]
 BLOCK_TOKENS = 128
 """Tokens of one physical block; also the step of an interval model's boundaries (docs/contract.md, interval models)."""
 
+LONG = 12 * 3600.0
+"""Seconds from which on an entry's life counts as 12 hours."""
+
 MINIMUM_PREFIX = 1024
 """Tokens under which nothing is read or written (docs/contract.md, both generations)."""
 
 Generation = Literal["interval", "breakpoint"]
 Retention = Literal["in_memory", "24h"]
+Ttl = Literal["30m", "12h"]
+Mode = Literal["implicit", "explicit"]
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+Fate = Literal["expired", "evicted", "refused"]
+"""What became of an entry: its time was up, its blocks had to go for others, or there never was room to keep it."""
 
 
 # ------------------------------------------------------------------------------------------------ what a client asks
+
+
+class Breakpoint(NamedTuple):
+    """A content block's `prompt_cache_breakpoint`; its `ttl` wins over the request's."""
+
+    ttl: Ttl | None = None
 
 
 class Text(NamedTuple):
@@ -35,6 +51,7 @@ class Text(NamedTuple):
 
     text: str
     path: str
+    breakpoint: Breakpoint | None = None
 
 
 class ToolCall(NamedTuple):
@@ -49,7 +66,7 @@ class ToolCall(NamedTuple):
 class Message:
     """One message in the order of the rendered prompt. `path` names the whole message, as `messages[3]`."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Role
     content: tuple[Text, ...]
     path: str
     tool_calls: tuple[ToolCall, ...] = ()
@@ -59,10 +76,12 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function the model may call. `definition` is what a template renders: `{"type": "function", "function": {…}}`,
-    keys in the client's order, since their order is part of the prefix."""
+    keys in the client's order, since their order is part of the prefix. `schema_path` is where its `parameters` stand
+    in the request, as `tools[0].function.parameters`."""
 
     definition: Mapping[str, Any]
     path: str
+    schema_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +104,57 @@ class PromptSettings:
     verbosity: str | None = None
 
 
+class CallSyntax(NamedTuple):
+    """How a family of models writes calls of functions:
+
+        opener start  { before name middle arguments after }  joint { … }  closer
+
+    `joint` None: the model makes one call per answer. `bare`: at the beginning of an answer calls need no `opener`.
+    `markers` are texts that may be control tokens of the vocabulary, which elsewhere are not shown.
+    """
+
+    opener: str
+    before: str
+    middle: str
+    after: str
+    joint: str | None
+    start: str = ""
+    closer: str = ""
+    bare: bool = False
+    markers: tuple[str, ...] = ()
+
+    def written(self, calls: Iterable[tuple[str, str]]) -> str:
+        """Calls, each a name and the JSON text of its arguments, as a model of the family writes them."""
+        made = [f"{self.before}{name}{self.middle}{arguments}{self.after}" for name, arguments in calls]
+        return ("" if self.bare else self.opener) + self.start + (self.joint or "").join(made) + self.closer
+
+
+class Function(NamedTuple):
+    """A function that may be called. `parameters` is its JSON schema, at `path` in the request; None: no arguments."""
+
+    name: str
+    parameters: Mapping[str, Any] | None
+    strict: bool
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The calls that an answer may have, or has to be (`required`). `several`: more than one."""
+
+    syntax: CallSyntax
+    functions: tuple[Function, ...]
+    required: bool = False
+    several: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How output tokens are chosen. `temperature` 0 is greedy. `max_tokens` None: up to the model's own default.
+    """How output tokens are chosen. `temperature` 0 is greedy. `max_tokens` None: up to the model's own default; 0:
+    none are, the prompt is only prefilled.
 
-    `logprobs` None: not asked for; n: the chosen token's and the n most likely ones' (0 to 20).
+    `logprobs` None: not asked for; n: the chosen token's and the n most likely ones' (0 to 20). `calls` None: the
+    output is text, whatever it looks like.
     """
 
     max_tokens: int | None = None
@@ -102,14 +167,31 @@ class Sampling:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     format: OutputFormat = field(default_factory=OutputFormat)
+    calls: Calls | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CacheOptions:
-    """What the client said about caching. Both None: the model's defaults."""
+    """What the client said about caching; None: the model's defaults. `path` names the options' object, if there was
+    one. `comparison`: the response that `prompt_cache_diagnostics` shall compare with."""
 
     key: str | None = None
     retention: Retention | None = None
+    mode: Mode | None = None
+    ttl: Ttl | None = None
+    prewarm: bool = False
+    comparison: str | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether functions may or have to be called, and which (None: any). `single`: exactly one call, as when a client
+    names the function. Never part of the prefix."""
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    names: tuple[str, ...] | None = None
+    single: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +201,7 @@ class Request:
     model: str
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
     settings: PromptSettings = field(default_factory=PromptSettings)
     sampling: Sampling = field(default_factory=Sampling)
     cache: CacheOptions = field(default_factory=CacheOptions)
@@ -137,14 +220,31 @@ class Segment(NamedTuple):
     offset: int
 
 
+class Ending(NamedTuple):
+    """A message's content ends after `stop` tokens of the prompt; 0 if the template printed nothing of it."""
+
+    role: Role
+    stop: int
+
+
+class Mark(NamedTuple):
+    """A block with an explicit breakpoint ends after `stop` tokens of the prompt."""
+
+    stop: int
+    ttl: Ttl | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
     """A rendered request. `segments` cover `tokens` in order without gaps. `settings` is a canonical string of the
-    settings that are part of the prefix whether or not the model's template renders them ("" for the defaults)."""
+    settings that are part of the prefix whether or not the model's template renders them ("" for the defaults).
+    `endings` has one of every message, in their order; `marks` those blocks that the template printed."""
 
     tokens: TokenIds
     segments: tuple[Segment, ...]
     settings: str = ""
+    endings: tuple[Ending, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
 
 # ------------------------------------------------------------------------------------------------ what the cache plans
@@ -163,14 +263,27 @@ class Lifetime(NamedTuple):
     """How long an entry is kept, in seconds: `idle` after its last write or reuse, never `total` after its write."""
 
     idle: float
-    total: float
+    total: float = math.inf
+
+
+class Written(NamedTuple):
+    """Tokens newly saved beyond those that were read; `long` of them for 12 hours. A token that several new entries
+    hold counts for the longest of their lives."""
+
+    tokens: int = 0
+    long: int = 0
 
 
 class Plan(NamedTuple):
     """What the rules say of one prompt.
 
     `blocks[i]` is the chained digest of tokens [0, (i + 1) * BLOCK_TOKENS): equal digests mean equal prefixes in one
-    namespace. `reads` and `writes` are boundaries in tokens, ascending.
+    namespace. `reads` and `writes` are boundaries in tokens, ascending; `tails` has the digests of those that don't end
+    with a block. `lives` are those of writes that differ from `lifetime`. Boundaries are multiples of `step`.
+
+        tokens    0 ........ 1024 ........ 1152 .... 1200 ....... 1280
+        blocks    [ 8 blocks ][     [8]     ][       [9]          ]
+        tails                                [ tail ]               a boundary at 1,200, whose parent is block 8
     """
 
     length: int
@@ -178,24 +291,57 @@ class Plan(NamedTuple):
     reads: Sequence[int]
     writes: Sequence[int]
     lifetime: Lifetime
+    tails: Mapping[int, bytes] = MappingProxyType({})
+    lives: Mapping[int, Lifetime] = MappingProxyType({})
+    step: int = BLOCK_TOKENS
+
+    def digest(self, boundary: int) -> bytes:
+        """The name of the prefix that ends at a boundary of `reads` or `writes`."""
+        return self.blocks[boundary // BLOCK_TOKENS - 1] if boundary % BLOCK_TOKENS == 0 else self.tails[boundary]
+
+    def life(self, boundary: int) -> Lifetime:
+        """How long the entry that is written there is kept."""
+        return self.lives.get(boundary, self.lifetime)
+
+    @property
+    def end(self) -> int:
+        """Tokens behind which nothing can be reused. A boundary that was rounded down hides less than a step."""
+        return min(self.reads[-1] + self.step - 1, self.length) if self.reads else 0
+
+    def written(self, read: int) -> Written:
+        """What is newly saved when `read` is the longest boundary whose entry lives."""
+        longest = max(*self.writes[-1:], read, 0)
+        if self.lives:
+            new = (boundary for boundary in self.writes if boundary > read and self.life(boundary).idle >= LONG)
+            return Written(longest - read, max(new, default=read) - read)
+        return Written(longest - read, longest - read if self.lifetime.idle >= LONG else 0)
 
 
 # ------------------------------------------------------------------------------------------------ what an engine says
+
+
+class Lost(NamedTuple):
+    """An entry that a prompt looked for and that is no longer there: its boundary in tokens, and what became of it."""
+
+    boundary: int
+    fate: Fate
 
 
 class CacheReport(NamedTuple):
     """What physically happened to one prompt, in tokens.
 
     `read` were taken from an entry (`cached_tokens`); of them `from_context` shared cells and `from_ram` were brought
-    back. `prefilled` were computed. `waited`: for another request that was prefilling the same prefix.
+    back. `prefilled` were computed. `waited`: for another request that was prefilling the same prefix. `lost`: the
+    longest entry beyond `read` that once was there.
     """
 
     read: int = 0
-    written: int = 0
+    written: Written = Written()
     prefilled: int = 0
     from_context: int = 0
     from_ram: int = 0
     waited: bool = False
+    lost: Lost | None = None
 
 
 class Tally(NamedTuple):
@@ -217,8 +363,16 @@ class TokenLogprob(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """The prompt has its place, and what is read of it is decided; the rest will now be prefilled. Comes first."""
+
+    report: CacheReport
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
-    """The prompt is in the context; the first output token follows."""
+    """The prompt is in the context; the first output token follows. Its report is the final one: who had to give up its
+    place in between may have read less."""
 
     report: CacheReport
 
@@ -239,7 +393,32 @@ class Finished:
     output_tokens: int
 
 
-Event = Started | Delta | Finished
+Event = Placed | Started | Delta | Finished
+
+
+# ------------------------------------------------------------------------------------------------ what an answer holds
+
+
+class CallBegun(NamedTuple):
+    """The model calls a function; the JSON text of its arguments follows."""
+
+    name: str
+
+
+class CallArguments(NamedTuple):
+    """More of the arguments."""
+
+    text: str
+
+
+class CallEnded(NamedTuple):
+    """The call is over; not `complete` if the answer ended within it."""
+
+    complete: bool = True
+
+
+OutputPart = str | CallBegun | CallArguments | CallEnded
+"""A piece of an answer: text, or a part of a call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from headstart.cache.index import PrefixIndex
-from headstart.cache.policy import IntervalRules
+from headstart.cache.policy import IntervalRules, Terms
 from headstart.types import BLOCK_TOKENS, CacheOptions, Lifetime, Namespace, Plan, Prompt
 
 LIFE = Lifetime(idle=600.0, total=3600.0)
-RULES = IntervalRules(b"secret", LIFE)
+RULES = IntervalRules(Terms(b"secret", LIFE))
 STEP = BLOCK_TOKENS
 
 
@@ -49,6 +49,7 @@ prompts = st.lists(st.integers(0, 2), max_size=6).map(tuple)
 organisations = st.sampled_from(["org", "other"])
 
 
+@pytest.mark.contract("B1", "W2", "I2", "I3", "I4", "I6", "I7")
 class AgainstNaive(RuleBasedStateMachine):
     """Random traffic, sequences that finish in any order, stores, expiry, and a budget that may be tight."""
 
@@ -81,7 +82,7 @@ class AgainstNaive(RuleBasedStateMachine):
             victims = self.index.store(digest, 1)
             assert victims is None or digest not in victims
         self.complete &= store and self.index.tally().stored < self.budget
-        self.index.release(plan.blocks)
+        self.index.release(reversed(plan.blocks))
 
     @rule(seconds=st.sampled_from([1.0, 200.0, 599.0, 600.0, 3000.0]))
     def wait(self, seconds: float) -> None:
@@ -100,10 +101,11 @@ AgainstNaive.TestCase.settings = settings(max_examples=150, stateful_step_count=
 TestAgainstNaive = AgainstNaive.TestCase
 
 
+@pytest.mark.contract("I6", "I7")
 def test_an_entry_lives_ten_minutes_from_its_last_use_and_an_hour_from_its_write() -> None:
     """docs/contract.md: kept until idle, never longer than an hour; the very second it ends it is gone."""
     index, plan = PrefixIndex(1000), plan_of((1, 2))
-    index.write(plan, plan.length, 0.0)
+    index.write(plan, 0.0)
     assert index.match(plan, 599.9) == 9 * STEP
     assert index.match(plan, 600.0) == 0
     for now in range(500, 3600, 500):
@@ -116,22 +118,23 @@ def test_an_entry_lives_ten_minutes_from_its_last_use_and_an_hour_from_its_write
 def test_a_longer_entry_outlives_the_shorter_ones_it_began_with() -> None:
     """Entries have lives of their own: the block of an expired entry stays as long as a longer one needs it."""
     index, short, long = PrefixIndex(1000), plan_of((1,)), plan_of((1, 2))
-    index.write(short, short.length, 0.0)
+    index.write(short, 0.0)
     for now in (500.0, 1000.0, 1500.0, 2000.0, 2500.0, 3000.0):
         index.read(short, 8 * STEP, now)
-    index.write(long, long.length, 3100.0)
+    index.write(long, 3100.0)
     assert index.match(short, 3650.0) == 0
     assert index.match(long, 3650.0) == 9 * STEP
     index.read(long, 9 * STEP, 3650.0)
     assert index.match(short, 3651.0) == 0, "reading the longer entry doesn't revive the shorter"
 
 
+@pytest.mark.contract("I8")
 def test_the_least_recently_used_goes_first_and_children_before_parents() -> None:
     """Two prompts share nine blocks; storing a third takes the leaf of the one that was used longest ago."""
     index = PrefixIndex(11)
     first, second = plan_of((1, 1, 1)), plan_of((1, 1, 2))
-    index.write(first, first.length, 0.0)
-    index.write(second, second.length, 1.0)
+    index.write(first, 0.0)
+    index.write(second, 1.0)
     assert index.tally().stored == 11
     third = plan_of((1, 1, 0))
     index.hold(third, 0, third.length, 2.0)
@@ -145,7 +148,7 @@ def test_a_block_that_only_newer_ones_could_make_room_for_is_not_stored() -> Non
     index, plan = PrefixIndex(8), plan_of((1, 2, 3))
     index.hold(plan, 0, plan.length, 0.0)
     assert [index.store(digest, 1) is not None for digest in plan.blocks] == [True] * 8 + [False] * 2
-    index.release(plan.blocks)
+    index.release(reversed(plan.blocks))
     assert index.match(plan, 1.0) == 8 * STEP
 
 
@@ -154,23 +157,24 @@ def test_shared_blocks_are_stored_once() -> None:
     index = PrefixIndex(10_000)
     for user in range(100):
         plan = plan_of((1, 1, user))
-        index.write(plan, plan.length, 0.0)
+        index.write(plan, 0.0)
     assert index.tally().stored == 9 + 100
 
 
+@pytest.mark.contract("W2")
 @given(prompts, prompts)
 def test_another_organisation_never_matches(ours: tuple[int, ...], theirs: tuple[int, ...]) -> None:
     """docs/contract.md: nothing is ever shared across namespaces."""
     index = PrefixIndex(1000)
     plan = plan_of(ours)
-    index.write(plan, plan.length, 0.0)
+    index.write(plan, 0.0)
     assert index.match(plan_of(theirs, organisation="other"), 0.0) == 0
 
 
 def test_expiry_frees_the_ram_of_what_no_one_can_read() -> None:
     """After ten idle minutes nothing is left, in steps of bounded work."""
     index, plan = PrefixIndex(1000), plan_of((1, 2, 3))
-    index.write(plan, plan.length, 0.0)
+    index.write(plan, 0.0)
     assert index.expire(599.0) == []
     assert len(index.expire(600.0, limit=4)) == 4
     assert len(index.expire(600.0)) == 6
@@ -183,15 +187,16 @@ def test_what_a_sequence_holds_is_not_expired_under_it() -> None:
     index.hold(plan, 0, plan.length, 0.0)
     assert index.store(plan.blocks[0], 1) == []
     assert index.expire(10_000.0) == []
-    index.release(plan.blocks)
+    index.release(reversed(plan.blocks))
     assert index.match(plan, 10_000.0) == 0
     assert index.expire(10_000.0) == [plan.blocks[0]]
 
 
+@pytest.mark.contract("I8")
 @pytest.mark.parametrize("budget", [0, 3])
 def test_a_budget_smaller_than_one_prompt_never_corrupts(budget: int) -> None:
     """At worst a miss."""
     index, plan = PrefixIndex(budget), plan_of((1, 2))
-    index.write(plan, plan.length, 0.0)
+    index.write(plan, 0.0)
     index.check_integrity()
     assert index.match(plan, 1.0) == 0

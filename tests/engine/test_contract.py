@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from headstart.cache.index import PrefixIndex
-from headstart.cache.policy import IntervalRules
+from headstart.cache.policy import IntervalRules, Terms
 from headstart.config import EngineConfig
 from headstart.engine.base import Engine
 from headstart.engine.embedded import EmbeddedEngine
 from headstart.engine.fake import FakeEngine
 from headstart.engine.llama import LlamaModel
 from headstart.errors import ContextLengthExceeded, EngineFailed, Overloaded
-from headstart.types import CacheOptions, Delta, Event, Finished, Namespace, Plan, Prompt, Sampling, Started
+from headstart.types import CacheOptions, Delta, Event, Finished, Namespace, Placed, Plan, Prompt, Sampling, Started
 
-RULES = IntervalRules(b"secret")
+RULES = IntervalRules(Terms(b"secret"))
 CONTEXT, CAPACITY = 4096, 3
 
 
@@ -54,10 +54,10 @@ async def run(engine: Engine, length: int, sampling: Sampling, seed: int = 0) ->
 
 
 async def test_events_come_in_order(engine: Engine) -> None:
-    """Started once, deltas, Finished once."""
+    """Placed and Started once, deltas, Finished once."""
     events = await run(engine, 20, Sampling(max_tokens=5))
-    assert [type(events[0]), type(events[-1])] == [Started, Finished]
-    assert {type(event) for event in events[1:-1]} <= {Delta}
+    assert [type(event) for event in (*events[:2], events[-1])] == [Placed, Started, Finished]
+    assert {type(event) for event in events[2:-1]} <= {Delta}
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7])
@@ -69,11 +69,12 @@ async def test_a_limit_is_kept_and_counted(engine: Engine, limit: int) -> None:
     assert finished.reason == "stop" or finished.output_tokens == limit
 
 
+@pytest.mark.contract("I3", "I4")
 async def test_the_second_time_it_reads_the_longest_boundary(engine: Engine) -> None:
     """docs/contract.md, interval models: a multiple of 128 that is at least 1,024; the rest is computed."""
     reports = []
     for _ in range(2):
-        started = (await run(engine, 1500, Sampling(max_tokens=2)))[0]
+        started = (await run(engine, 1500, Sampling(max_tokens=2)))[1]
         assert isinstance(started, Started)
         reports.append(started.report)
     assert [report.read for report in reports] == [0, 1408]
@@ -81,10 +82,11 @@ async def test_the_second_time_it_reads_the_longest_boundary(engine: Engine) -> 
     assert reports[1].prefilled <= 1500 - 1408
 
 
+@pytest.mark.contract("B2")
 async def test_short_prompts_are_never_cached(engine: Engine) -> None:
     """docs/contract.md, both generations: nothing under 1,024 tokens is read or written."""
     for _ in range(2):
-        started = (await run(engine, 1023, Sampling(max_tokens=2)))[0]
+        started = (await run(engine, 1023, Sampling(max_tokens=2)))[1]
         assert isinstance(started, Started)
         assert started.report.read == 0
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from headstart.cache.index import PrefixIndex
-from headstart.cache.policy import IntervalRules
+from headstart.cache.policy import IntervalRules, Terms
 from headstart.config import EngineConfig, bytes_of
 from headstart.engine import embedded
 from headstart.engine.embedded import EmbeddedEngine
 from headstart.engine.llama import LlamaModel, LlamaSampler
 from headstart.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, Overloaded
-from headstart.types import CacheOptions, Delta, Event, Finished, Namespace, Plan, Prompt, Sampling, Started
+from headstart.types import CacheOptions, Delta, Event, Finished, Namespace, Placed, Plan, Prompt, Sampling
 
-RULES = IntervalRules(b"secret")
+RULES = IntervalRules(Terms(b"secret"))
 GREEDY = Sampling(temperature=0, max_tokens=4)
 TOLERANCE, TYPICAL = 0.5, 0.03
 """Largest and median difference of logits, whose standard deviation is 3. llama.cpp's flash attention rounds keys and
@@ -71,7 +71,7 @@ async def run(engine: EmbeddedEngine, prompt: Prompt, plan: Plan, sampling: Samp
 
 def read(events: list[Event]) -> int:
     """The tokens read from the cache."""
-    assert isinstance(events[0], Started)
+    assert isinstance(events[0], Placed)
     return events[0].report.read
 
 
@@ -136,6 +136,7 @@ def differences(ours: list[np.ndarray], reference: list[np.ndarray]) -> list[flo
     return largest
 
 
+@pytest.mark.contract("B4", "I4")
 @pytest.mark.timeout(600)
 async def test_200_pairs_answer_as_without_a_cache(model: LlamaModel, recording: None) -> None:
     """Random shared prefixes and suffixes, random interleaving, few hot prefixes and little RAM, so that entries are
@@ -177,6 +178,7 @@ async def test_200_pairs_answer_as_without_a_cache(model: LlamaModel, recording:
     assert stats.ram_bytes <= stats.ram_budget
 
 
+@pytest.mark.contract("W3")
 async def test_a_warm_prompt_computes_its_suffix_only(engine: EmbeddedEngine) -> None:
     """Counted in the engine, not only reported."""
     rng = np.random.default_rng(1)
@@ -197,6 +199,7 @@ async def test_a_burst_prefills_its_prefix_once(engine: EmbeddedEngine) -> None:
     assert engine.stats().tokens_prefilled <= 4608 + 8 * (20 + 128)
 
 
+@pytest.mark.contract("W2")
 async def test_another_organisation_shares_nothing(engine: EmbeddedEngine) -> None:
     """docs/contract.md: nothing is ever shared across namespaces."""
     tokens = random_tokens(np.random.default_rng(3), 1500)
@@ -205,6 +208,7 @@ async def test_another_organisation_shares_nothing(engine: EmbeddedEngine) -> No
     assert read(await run(engine, *planned(tokens))) == 1408
 
 
+@pytest.mark.contract("I6")
 async def test_entries_expire_on_the_injected_clock(model: LlamaModel) -> None:
     """Ten idle minutes, and the prefix is computed again."""
     now = [0.0]
@@ -225,7 +229,7 @@ async def test_a_client_that_goes_away_frees_its_place(model: LlamaModel, begun:
     tokens = random_tokens(np.random.default_rng(6), 3000)
     stream = engine.generate(*planned(tokens), Sampling(max_tokens=1000, logit_bias=((506, -100.0),)))
     if begun:
-        assert isinstance(await anext(stream), Started)
+        assert isinstance(await anext(stream), Placed)
     await stream.aclose()
     assert isinstance((await run(engine, *planned(tokens)))[-1], Finished)
     await engine.close()
@@ -237,7 +241,7 @@ async def test_a_stream_that_is_dropped_is_cancelled(model: LlamaModel) -> None:
     banned = tuple((token, -100.0) for token in range(500, 512))  # so that it would not end by itself
     sampling = Sampling(max_tokens=5000, logit_bias=banned)
     stream = engine.generate(*planned(random_tokens(np.random.default_rng(6), 300)), sampling)
-    assert isinstance(await anext(stream), Started)
+    assert isinstance(await anext(stream), Placed)
     del stream
     decoded = engine.stats().tokens_decoded
     for _ in range(200):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headstart.cache.index import PrefixIndex
-from headstart.cache.policy import IntervalRules
+from headstart.cache.policy import IntervalRules, Terms
 from headstart.engine.fake import FakeEngine
 from headstart.errors import ContextLengthExceeded, EngineFailed, Overloaded
 from headstart.types import (
@@ -20,13 +20,14 @@ from headstart.types import (
     Finished,
     Namespace,
     OutputFormat,
+    Placed,
     Plan,
     Prompt,
     Sampling,
     Started,
 )
 
-RULES = IntervalRules(secret=b"\0" * 32)
+RULES = IntervalRules(Terms(b"\0" * 32))
 NAMESPACE = Namespace("default", "m", "interval", None)
 
 
@@ -53,11 +54,12 @@ def text(events: list[Event]) -> str:
 
 
 async def test_order_and_determinism() -> None:
-    """`Started`, deltas, `Finished`; the same prompt says the same, another one something else."""
+    """`Placed`, `Started`, deltas, `Finished`; the same prompt says the same, another one something else."""
     events = await run(engine())
-    assert isinstance(events[0], Started)
+    assert isinstance(events[0], Placed)
+    assert isinstance(events[1], Started)
     assert isinstance(events[-1], Finished)
-    assert all(isinstance(event, Delta) for event in events[1:-1])
+    assert all(isinstance(event, Delta) for event in events[2:-1])
     assert events == await run(engine())
     assert text(events) != text(await run(engine(), seed=1))
 
@@ -83,6 +85,7 @@ async def test_stop_strings() -> None:
     assert events[-1] == Finished("stop", 2)
 
 
+@pytest.mark.contract("I6")
 async def test_cache() -> None:
     """The rules of the index it was given: read what was written, until it expires."""
     now = 0.0
@@ -90,7 +93,7 @@ async def test_cache() -> None:
     reports = []
     for time in (0, 1, 601.5, 602):
         now = time
-        started = (await run(fake, length=2000))[0]
+        started = (await run(fake, length=2000))[1]
         assert isinstance(started, Started)
         reports.append((started.report.read, started.report.prefilled))
     assert reports == [(0, 2000), (1920, 80), (0, 2000), (1920, 80)]
@@ -138,6 +141,7 @@ async def test_failures() -> None:
     assert fake.stats().running == 0
     fake.fail_after = None
     events = fake.generate(*prompt(10), Sampling())
+    await anext(events)
     await anext(events)
     await fake.close()
     await fake.close()

@@ -10,14 +10,29 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.engine.model_context import Greedy, ModelContext, expected
 
 from headstart.cache.index import PrefixIndex
-from headstart.cache.policy import IntervalRules
+from headstart.cache.policy import BreakpointRules, IntervalRules, Rules, Terms
 from headstart.engine.cells import Bounds, Cells
 from headstart.engine.scheduler import Budget, Scheduler
 from headstart.engine.sequence import Sequence
 from headstart.errors import EngineFailed, RequestError
-from headstart.types import CacheOptions, Event, Finished, Namespace, Prompt, Sampling, Started
+from headstart.types import (
+    CacheOptions,
+    Ending,
+    Event,
+    Finished,
+    Generation,
+    Lost,
+    Namespace,
+    Placed,
+    Prompt,
+    Sampling,
+    Started,
+    Ttl,
+    Written,
+)
 
-RULES = IntervalRules(b"secret")
+TERMS = Terms(b"secret")
+RULES: dict[Generation, Rules] = {"interval": IntervalRules(TERMS), "breakpoint": BreakpointRules(TERMS)}
 BLOCK_BYTES = 2000
 ROOMY = Bounds(cells=16_384, max_sequences=8, hot_prefixes=4, hot_cells=8_192)
 BUDGET = Budget(512, 128)
@@ -34,8 +49,21 @@ class Client:
         self.now = 0.0
         self.sent: list[tuple[Sequence, list[Event | RequestError], int]] = []
 
-    def send(self, prompt: np.ndarray, max_tokens: int = 4, organisation: str = "org") -> Sequence:
-        plan = RULES.plan(Prompt(prompt, ()), Namespace(organisation, "m", "interval", None), CacheOptions())
+    def send(
+        self,
+        prompt: np.ndarray,
+        max_tokens: int = 4,
+        organisation: str = "org",
+        ends: tuple[int, ...] = (),
+        ttl: Ttl = "30m",
+    ) -> Sequence:
+        """`ends`: where user messages of a breakpoint model end; without, it is an interval model's."""
+        generation: Generation = "breakpoint" if ends else "interval"
+        plan = RULES[generation].plan(
+            Prompt(prompt, (), "", tuple(Ending("user", end) for end in ends)),
+            Namespace(organisation, "m", generation, None),
+            CacheOptions(ttl=ttl),
+        )
         events: list[Event | RequestError] = []
         greedy = Greedy()
         sequence = Sequence(prompt, plan, Sampling(), greedy, greedy, max_tokens, events.append)
@@ -62,7 +90,8 @@ class Client:
     def check(self, sequence: Sequence, events: list[Event | RequestError], max_tokens: int) -> None:
         prompt = sequence.tokens[: sequence.prompt_length]
         assert sequence.tokens[sequence.prompt_length : sequence.length].tolist() == expected(prompt, max_tokens)
-        assert isinstance(events[0], Started)
+        assert isinstance(events[0], Placed)
+        assert isinstance(events[1], Started)
         assert isinstance(events[-1], Finished)
 
     def check_all(self) -> None:
@@ -70,7 +99,7 @@ class Client:
             self.check(*sent)
 
     def reads(self) -> list[int]:
-        return [events[0].report.read for _, events, _ in self.sent if events and isinstance(events[0], Started)]
+        return [events[0].report.read for _, events, _ in self.sent if events and isinstance(events[0], Placed)]
 
 
 def prompt_of(*parts: tuple[int, int]) -> np.ndarray:
@@ -140,6 +169,7 @@ def test_a_burst_on_one_cold_prefix_prefills_it_once() -> None:
     assert client.context.computed <= 4608 + 8 * (8 + 128)
 
 
+@pytest.mark.contract("B3")
 def test_an_answer_is_not_a_prefix() -> None:
     """docs/contract.md: only prompt tokens are cached; a prompt that goes on with an answer reads no more."""
     client = Client()
@@ -316,13 +346,14 @@ def test_if_placing_fails_no_stale_state_is_used() -> None:
     client.check_all()
 
 
+@pytest.mark.contract("W3")
 def test_a_preempted_request_does_not_report_its_own_prefill_as_read() -> None:
     """It is placed twice; what it computed itself before is no hit."""
     client = Client()
     sequence = client.send(prompt_of((2, 4000)), max_tokens=3)
     for _ in range(5):
         client.step()
-    client.scheduler._preempt(sequence, client.now)
+    client.scheduler._preempt(sequence)
     client.run()
     client.check_all()
     assert client.reads() == [0]
@@ -351,6 +382,94 @@ def test_a_hot_prefix_that_lost_its_ram_copy_is_saved_again() -> None:
     assert all(client.index.is_stored(digest) for digest in client.sent[-1][0].plan.blocks)
 
 
+@pytest.mark.contract("B4")
+def test_a_breakpoint_is_read_to_the_token_from_the_context() -> None:
+    """1,100 tokens end no block; the rest of the prompt is new."""
+    client = Client()
+    client.send(prompt_of((1, 1100), (9, 3)), ends=(1100,))
+    client.run()
+    client.send(prompt_of((1, 1100), (2, 200), (9, 3)), ends=(1100, 1300))
+    client.run()
+    client.check_all()
+    first, second = (events[0].report for _, events, _ in client.sent)  # type: ignore[union-attr]
+    assert (first.read, first.written) == (0, Written(1100))
+    assert (second.read, second.written, second.from_context, second.prefilled) == (1100, Written(200), 1100, 203)
+
+
+def test_a_breakpoint_is_read_to_the_token_from_ram() -> None:
+    """Eight whole blocks and a tail of 76 tokens come back."""
+    client = Client(ROOMY._replace(hot_prefixes=0))
+    for _ in range(2):
+        client.send(prompt_of((1, 1100), (9, 3)), ends=(1100,))
+        client.run()
+    client.check_all()
+    assert client.index.tally().stored == 9
+    report = client.sent[1][1][0].report  # type: ignore[union-attr]
+    assert (report.read, report.from_ram, report.prefilled) == (1100, 1100, 3)
+
+
+def test_a_burst_on_one_cold_breakpoint_prefills_it_once() -> None:
+    """They wait for the exact end of the shared message."""
+    client = Client()
+    for user in range(8):
+        client.send(prompt_of((1, 4600), (10 + user, 50), (9, 3)), ends=(4600, 4650))
+    client.run()
+    client.check_all()
+    assert sorted(client.reads()) == [0] * 8, "an earlier ending is looked up, and not written"
+    marked = Client()
+    for user in range(8):
+        marked.send(prompt_of((1, 4600), (10 + user, 50)), ends=(4600,))
+    marked.run()
+    assert sorted(marked.reads()) == [0] + [4600] * 7
+    assert marked.context.computed <= 4600 + 8 * (50 + 128)
+
+
+def test_a_prewarm_prefills_and_generates_nothing() -> None:
+    """The next request computes only its own end."""
+    client = Client()
+    client.send(prompt_of((1, 2000), (9, 3)), max_tokens=0, ends=(2000,))
+    client.run()
+    client.send(prompt_of((1, 2000), (2, 30), (9, 3)), ends=(2000, 2030))
+    client.run()
+    client.check_all()
+    assert client.sent[0][1][-1] == Finished("stop", 0)
+    assert client.sent[1][1][0].report.prefilled == 33  # type: ignore[union-attr]
+
+
+def test_what_became_of_an_entry_is_told() -> None:
+    """Its time was up; it had to go for others; there never was room for it."""
+    prompt, other = prompt_of((1, 2000), (9, 1)), prompt_of((2, 2000), (9, 1))
+    for ram_blocks, between, seconds, lost in (
+        (1000, (), 1800.0, Lost(2000, "expired")),
+        (16, (other, other), 0.0, Lost(2000, "evicted")),
+        (3, (), 0.0, Lost(2000, "refused")),
+        (1000, (other,), 0.0, None),
+    ):
+        client = Client(ROOMY._replace(hot_prefixes=0), ram_blocks)
+        for tokens in (prompt, *between):
+            client.send(tokens, ends=(2000,))
+            client.run()
+        client.now += seconds
+        client.send(prompt, ends=(2000,))
+        client.run()
+        assert client.sent[-1][1][0].report.lost == lost  # type: ignore[union-attr]
+
+
+def test_a_long_life_keeps_its_blocks_when_the_shorter_ones_end() -> None:
+    """A 30-minute turn behind a 12-hour one: after an hour the first is there, and the second isn't."""
+    client = Client(ROOMY._replace(hot_prefixes=1))
+    client.send(prompt_of((1, 2000), (9, 3)), ends=(2000,), ttl="12h")
+    client.run()
+    client.send(prompt_of((1, 2000), (2, 500), (9, 3)), ends=(2000, 2500))
+    client.run()
+    client.now = 3600.0
+    client.run()
+    client.send(prompt_of((1, 2000), (2, 500), (9, 3)), ends=(2000, 2500))
+    client.run()
+    client.check_all()
+    assert client.reads() == [0, 2000, 2000]
+
+
 class Traffic(RuleBasedStateMachine):
     """Prompts that share and part, cancellations, failures, clocks, and budgets too small for any of it."""
 
@@ -368,18 +487,27 @@ class Traffic(RuleBasedStateMachine):
         branch=st.integers(3, 4),
         length=st.sampled_from([0, 28, 128, 140, 600]),
         tail=st.integers(0, 9),
-        max_tokens=st.sampled_from([1, 3, 200]),
+        max_tokens=st.sampled_from([0, 1, 3, 200]),
         organisation=st.sampled_from(["org", "other"]),
+        breakpoints=st.booleans(),
+        ttl=st.sampled_from(["30m", "12h"]),
     )
     def send(
-        self, stem: int, cut: int, branch: int, length: int, tail: int, max_tokens: int, organisation: str
+        self,
+        stem: int,
+        cut: int,
+        branch: int,
+        length: int,
+        tail: int,
+        max_tokens: int,
+        organisation: str,
+        breakpoints: bool,
+        ttl: Ttl,
     ) -> None:
         if len(self.client.scheduler.waiting) < 8:
-            self.client.send(
-                prompt_of((stem, cut), (branch, length), (tail, min(tail, 1)), (1, int(not cut + length + tail))),
-                max_tokens,
-                organisation,
-            )
+            prompt = prompt_of((stem, cut), (branch, length), (tail, min(tail, 1)), (1, int(not cut + length + tail)))
+            ends = tuple(end for end in (cut, cut + length, len(prompt)) if end) if breakpoints else ()
+            self.client.send(prompt, max_tokens, organisation, ends, ttl)
 
     @rule(steps=st.integers(1, 12))
     def step(self, steps: int) -> None:
@@ -405,7 +533,7 @@ class Traffic(RuleBasedStateMachine):
     def refuse_restores(self, count: int) -> None:
         self.client.context.refuse = count
 
-    @rule(seconds=st.sampled_from([1.0, 300.0, 600.0]))
+    @rule(seconds=st.sampled_from([1.0, 300.0, 600.0, 1800.0]))
     def wait(self, seconds: float) -> None:
         self.client.now += seconds
 

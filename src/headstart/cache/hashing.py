@@ -6,6 +6,7 @@ mean equal prefixes from the first token, and one block has one name however man
     key -- namespace -----------.
                                 v
     tokens [0,128) -> d0 -> d1 -> d2 ...      d[i] = BLAKE2b(d[i-1] | tokens [128 i, 128 (i+1)), key)
+                             `-> tail         a prefix that ends within a block: the same, of fewer tokens
 
 The key is derived from the deployment's secret and the namespace: a tenant can neither guess another's digests nor
 find an own one that meets them.
@@ -13,6 +14,7 @@ find an own one that meets them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from headstart.types import BLOCK_TOKENS, Namespace, TokenIds
@@ -47,3 +49,17 @@ def block_digests(tokens: TokenIds, key: bytes) -> tuple[bytes, ...]:
         parent = block.digest()
         chain.append(parent)
     return tuple(chain)
+
+
+def tail_digests(tokens: TokenIds, key: bytes, blocks: Sequence[bytes], boundaries: Iterable[int]) -> dict[int, bytes]:
+    """The digest of the prefix that ends at each of `boundaries`, which end no block. `blocks` are the `block_digests`
+    before them."""
+    keyed = blake2b(key=key, digest_size=DIGEST_BYTES)
+    tails = {}
+    for stop in boundaries:
+        whole = stop // BLOCK_TOKENS
+        tail = keyed.copy()
+        tail.update(blocks[whole - 1] if whole else b"")
+        tail.update(tokens[whole * BLOCK_TOKENS : stop].astype("<i4", copy=False).tobytes())
+        tails[stop] = tail.digest()
+    return tails

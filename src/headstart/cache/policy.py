@@ -6,11 +6,12 @@ A model is served under one *generation* of rules; `rules_for` is the registry.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from headstart.cache.hashing import block_digests, namespace_key
-from headstart.errors import InvalidRequest, StartError
+from headstart.cache.breakpoints import lookups, written
+from headstart.cache.hashing import block_digests, namespace_key, tail_digests
+from headstart.errors import InvalidRequest
 from headstart.types import (
     BLOCK_TOKENS,
     MINIMUM_PREFIX,
@@ -20,22 +21,42 @@ from headstart.types import (
     Namespace,
     Plan,
     Prompt,
+    Request,
     Retention,
+    Ttl,
 )
 
-IN_MEMORY = Lifetime(idle=600.0, total=3600.0)
-"""Lives of `in_memory` entries in seconds, unless configured (docs/contract.md, interval models)."""
+HOUR = 3600.0
+IN_MEMORY = Lifetime(idle=600.0, total=HOUR)
+"""Life of `in_memory` entries in seconds, unless configured (docs/contract.md, interval models)."""
+
+EXTENDED = Lifetime(idle=24 * HOUR, total=24 * HOUR)
+"""Life of `24h` entries: up to 24 hours."""
+
+TTLS: Mapping[Ttl, Lifetime] = {"30m": Lifetime(HOUR / 2), "12h": Lifetime(12 * HOUR)}
+"""Lives of breakpoints: from the last write or reuse on (docs/contract.md, breakpoint models)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the operator decides. `secret`: the deployment's, at most 64 bytes. `retention`: the interval models'
+    default, except for organisations of `zero_data_retention`, which get `in_memory`."""
+
+    secret: bytes
+    in_memory: Lifetime = IN_MEMORY
+    retention: Retention = "in_memory"
+    zero_data_retention: frozenset[str] = field(default_factory=frozenset)
 
 
 class Rules(Protocol):
     """One generation of rules."""
 
-    @property
-    def default_retention(self) -> Retention:
-        """What a request that names no retention gets."""
-
-    def check(self, options: CacheOptions) -> None:
+    def check(self, request: Request) -> None:
         """Raises `InvalidRequest`, with `param`, for options that this generation doesn't have."""
+
+    def applied(self, options: CacheOptions, organisation: str) -> CacheOptions:
+        """The options with this generation's defaults in place of what the client left out; None: not of this
+        generation."""
 
     def plan(self, prompt: Prompt, namespace: Namespace, options: CacheOptions) -> Plan:
         """What to look up and what to save for this prompt. The options have been checked."""
@@ -45,37 +66,99 @@ class Rules(Protocol):
 class IntervalRules:
     """gpt-4o … gpt-5.5: boundaries at 1,024, 1,152, 1,280 … A prompt saves all of them; the longest match is read."""
 
-    secret: bytes
-    in_memory: Lifetime = IN_MEMORY
-    default_retention: Retention = "in_memory"
+    terms: Terms
 
-    def check(self, options: CacheOptions) -> None:
-        """`24h` needs the disk tier, which this version doesn't have."""
-        if options.retention == "24h":
+    def check(self, request: Request) -> None:
+        """Neither `prompt_cache_options` nor breakpoints."""
+        instead = (
+            f"is not supported by the model '{request.model[:64]}', which caches every prefix of {MINIMUM_PREFIX} "
+            "tokens and more by itself. Leave it out; 'prompt_cache_key' and 'prompt_cache_retention' are supported."
+        )
+        if request.cache.path is not None:
+            raise _unsupported("prompt_cache_options", request.cache.path, instead)
+        for message in request.messages:
+            for text in message.content:
+                if text.breakpoint is not None:
+                    at = f"{text.path.removesuffix('.text')}.prompt_cache_breakpoint"
+                    raise _unsupported("prompt_cache_breakpoint", at, instead)
+
+    def applied(self, options: CacheOptions, organisation: str) -> CacheOptions:
+        """The retention."""
+        private = organisation in self.terms.zero_data_retention
+        default: Retention = "in_memory" if private else self.terms.retention
+        return CacheOptions(options.key, options.retention or default)
+
+    def plan(self, prompt: Prompt, namespace: Namespace, options: CacheOptions) -> Plan:
+        """Boundaries are the multiples of 128 from 1,024 on; a shorter prompt is neither read nor written."""
+        length = len(prompt.tokens)
+        retention = self.applied(options, namespace.organisation).retention
+        lifetime = EXTENDED if retention == "24h" else self.terms.in_memory
+        if length < MINIMUM_PREFIX:
+            return Plan(length, (), (), (), lifetime)
+        key = namespace_key(self.terms.secret, namespace, prompt.settings)
+        boundaries = range(MINIMUM_PREFIX, length + 1, BLOCK_TOKENS)
+        return Plan(length, block_digests(prompt.tokens, key), boundaries, boundaries, lifetime)
+
+
+@dataclass(frozen=True, slots=True)
+class BreakpointRules:
+    """gpt-5.6 and later: boundaries are the exact ends of messages and marked blocks (`cache.breakpoints`)."""
+
+    terms: Terms
+
+    def check(self, request: Request) -> None:
+        """Every option but `in_memory`, which the newer `ttl` replaced."""
+        if request.cache.retention == "in_memory":
             raise InvalidRequest(
-                "prompt_cache_retention '24h' is not supported by this model: this server keeps entries in memory "
-                "only. Use 'in_memory', or leave it out.",
+                f"prompt_cache_retention 'in_memory' is not supported by the model '{request.model[:64]}'. Use "
+                "'prompt_cache_options.ttl', or '24h'.",
                 param="prompt_cache_retention",
                 code="unsupported_value",
             )
 
-    def plan(self, prompt: Prompt, namespace: Namespace, options: CacheOptions) -> Plan:  # noqa: ARG002 - one retention
-        """Boundaries are the multiples of 128 from 1,024 on; a shorter prompt is neither read nor written."""
-        length = len(prompt.tokens)
-        if length < MINIMUM_PREFIX:
-            return Plan(length, (), (), (), self.in_memory)
-        key = namespace_key(self.secret, namespace, prompt.settings)
-        boundaries = range(MINIMUM_PREFIX, length + 1, BLOCK_TOKENS)
-        return Plan(length, block_digests(prompt.tokens, key), boundaries, boundaries, self.in_memory)
+    def applied(self, options: CacheOptions, organisation: str) -> CacheOptions:  # noqa: ARG002 - the same for all
+        """Mode and ttl. The retention is independent of both, and echoed."""
+        return CacheOptions(
+            options.key,
+            options.retention or "24h",
+            options.mode or "implicit",
+            options.ttl or "30m",
+            options.prewarm,
+            options.comparison,
+            options.path,
+        )
+
+    def plan(self, prompt: Prompt, namespace: Namespace, options: CacheOptions) -> Plan:
+        """Only what leads to a boundary is named: what lies behind the last one is not cached."""
+        mode, ttl = options.mode or "implicit", options.ttl or "30m"
+        lives = {stop: TTLS[own or ttl] for stop, own in written(prompt, mode)}
+        reads = lookups(prompt, mode)
+        longest = reads[-1] if reads else 0
+        default = TTLS[ttl]
+        key = namespace_key(self.terms.secret, namespace, prompt.settings)
+        blocks = block_digests(prompt.tokens[:longest], key)
+        return Plan(
+            len(prompt.tokens),
+            blocks,
+            reads,
+            tuple(lives),
+            default,
+            tail_digests(prompt.tokens, key, blocks, [stop for stop in reads if stop % BLOCK_TOKENS]),
+            {stop: life for stop, life in lives.items() if life != default},
+            step=1,
+        )
 
 
-GENERATIONS: Mapping[Generation, Callable[[bytes, Lifetime], Rules]] = {"interval": IntervalRules}
+GENERATIONS: Mapping[Generation, Callable[[Terms], Rules]] = {
+    "interval": IntervalRules,
+    "breakpoint": BreakpointRules,
+}
 
 
-def rules_for(generation: Generation, secret: bytes, in_memory: Lifetime) -> Rules:
-    """The rules of a generation. Raises `StartError` for one that this version doesn't serve."""
-    try:
-        return GENERATIONS[generation](secret, in_memory)
-    except KeyError:
-        served = ", ".join(GENERATIONS)
-        raise StartError(f"generation '{generation}' is not served by this version yet; use {served}.") from None
+def rules_for(generation: Generation, terms: Terms) -> Rules:
+    """The rules of a generation."""
+    return GENERATIONS[generation](terms)
+
+
+def _unsupported(what: str, param: str, instead: str) -> InvalidRequest:
+    return InvalidRequest(f"'{what}' {instead}", param=param, code="unsupported_parameter")

@@ -19,6 +19,7 @@ import numpy as np
 
 from headstart.engine.blocks import RamTier
 from headstart.engine.context import Context
+from headstart.engine.holding import common_blocks
 from headstart.engine.index import Index
 from headstart.engine.pages import PagePool, pages_for
 from headstart.engine.sequence import Sequence
@@ -26,19 +27,18 @@ from headstart.types import BLOCK_TOKENS, CacheReport, TokenIds
 
 
 class Resident:
-    """An idle prompt in the context: its tokens, and its whole blocks, the first `saved` of which are in RAM already
-    (or RAM has no room for them)."""
+    """An idle prompt in the context: its tokens, and the blocks it holds, the first `saved` of whose pieces are in RAM
+    already (or RAM has no room for them)."""
 
-    __slots__ = ("blocks", "idle", "pages", "saved", "slot", "tokens", "used")
+    __slots__ = ("holding", "pages", "pieces", "saved", "slot", "tokens")
 
-    def __init__(self, sequence: Sequence, used: float) -> None:
-        kept = min(sequence.computed, sequence.prompt_length)
+    def __init__(self, sequence: Sequence) -> None:
+        kept = min(sequence.computed, sequence.plan.end)
         self.slot = sequence.slot
         self.tokens = sequence.tokens[:kept].copy()
-        self.blocks = sequence.blocks
+        self.holding = sequence.holding
         self.pages = sequence.pages[: pages_for(kept)]
-        self.idle = sequence.plan.lifetime.idle
-        self.used = used
+        self.pieces = tuple(self.holding.pieces())
         self.saved = 0
 
 
@@ -71,7 +71,9 @@ class Cells:
     def place(self, sequence: Sequence, read: int, running: Ordered[Sequence], now: float) -> CacheReport | None:
         """Give the sequence a slot, the first `read` tokens from what is cached, and pages for the rest. None if there
         is no room now. What is read may come out less than asked, if a block can't be brought back."""
-        self.index.read(sequence.plan, read, now)  # before room is made, which takes what was used longest ago
+        plan = sequence.plan
+        lost = self.index.lost(plan, read, now)
+        self.index.read(plan, read, now)  # before room is made, which takes what was used longest ago
         if not self._slots:
             self.evict(self.residents[0])
         sequence.slot = self._slots.pop()
@@ -81,43 +83,43 @@ class Cells:
             self.let_go(sequence)
             return None
         sequence.pages += self.pool.take(needed)
-        read = self._restore(sequence, read)
+        read = self._restore(sequence, read, now)
         self.hold_computed(sequence, now)
         return CacheReport(
             read=read,
-            written=max((*sequence.plan.writes[-1:], read)) - read,
+            written=plan.written(read),
             prefilled=sequence.pending,
             from_context=min(shared, read),
             from_ram=max(min(sequence.computed, read) - shared, 0),
             waited=sequence.waited,
+            lost=lost,
         )
 
     def hold_computed(self, sequence: Sequence, now: float) -> None:
-        """Enter the prompt's blocks that are computed by now in the index."""
-        whole = min(sequence.computed // BLOCK_TOKENS, len(sequence.plan.blocks)) * BLOCK_TOKENS
-        if whole > sequence.held:
-            self.index.hold(sequence.plan, sequence.held, whole, now)
-            sequence.held = whole
+        """Enter what is computed of the prompt by now in the index."""
+        holding, stop = sequence.holding, min(sequence.computed, sequence.plan.end)
+        if stop > holding.stop:
+            holding.tails += self.index.hold(sequence.plan, holding.stop, stop, now)
+            holding.stop = stop
 
-    def retire(self, sequence: Sequence, running: Ordered[Sequence], now: float) -> None:
+    def retire(self, sequence: Sequence, running: Ordered[Sequence]) -> None:
         """A sequence leaves: what is computed of its prompt becomes a resident, unless others hold all of it."""
-        if not any(boundary <= sequence.held for boundary in sequence.plan.writes[:1]):
+        holding = sequence.holding
+        if not any(boundary <= holding.stop for boundary in sequence.plan.writes[:1]):
             self.let_go(sequence)  # too short to be read
             return
-        blocks = sequence.blocks
-        covered = any(common_blocks(other.blocks, blocks) == len(blocks) for other in running if other is not sequence)
+        covered = any(other.holding.covers(holding) for other in running if other is not sequence)
         for resident in list(self.residents):
-            common = common_blocks(resident.blocks, blocks)
-            if common == len(blocks) and len(resident.tokens) >= min(sequence.computed, sequence.prompt_length):
-                covered, resident.used, resident.saved = True, now, 0
+            if resident.holding.covers(holding) and len(resident.tokens) >= min(sequence.computed, sequence.plan.end):
+                covered, resident.saved = True, 0
                 self.residents.remove(resident)
                 self.residents.append(resident)
-            elif common == len(resident.blocks):
+            elif holding.covers(resident.holding):
                 self.evict(resident, save=False)  # all of it is ours too
         if covered:
             self.let_go(sequence)
             return
-        resident = Resident(sequence, now)
+        resident = Resident(sequence)
         self.context.keep(sequence.slot, len(resident.tokens))
         self.pool.release(sequence.pages[len(resident.pages) :])
         self.residents.append(resident)
@@ -125,7 +127,7 @@ class Cells:
 
     def let_go(self, sequence: Sequence) -> None:
         """Free all that a sequence holds."""
-        self.index.release(sequence.blocks)
+        self.index.release(sequence.holding.digests)
         self.context.keep(sequence.slot, 0)
         self.pool.release(sequence.pages)
         self._slots.append(sequence.slot)
@@ -145,21 +147,25 @@ class Cells:
     def _share(self, sequence: Sequence, read: int, running: Ordered[Sequence], now: float) -> int:
         """Share cells with whoever holds most of the first `read` tokens; returns how many tokens.
 
-        One who holds them all may share more than is reported: boundaries round down, cells don't.
+        One who holds them all may share more than is reported: boundaries may round down, cells don't.
 
             ours    | block | block | block to `read` | a b c x …
             theirs  | block | block | block to `read` | a b c d …     read + 3 are shared
         """
         wanted = sequence.plan.blocks[: read // BLOCK_TOKENS]
         holders: list[tuple[Sequence | Resident, TokenIds]] = [(r, r.tokens) for r in self.residents]
-        holders += [(s, s.tokens[: min(s.computed, s.prompt_length)]) for s in running]
+        holders += [(s, s.tokens[: min(s.computed, s.plan.end)]) for s in running]
         donor: Sequence | Resident | None = None
         most = 0
         for holder, tokens in holders if wanted else ():
-            shared = common_blocks(holder.blocks, wanted) * BLOCK_TOKENS
-            ends_here = len(holder.blocks) == len(wanted)
-            if shared == read and (ends_here or self.index.is_readable(holder.blocks[len(wanted)], now)):
-                shared += _agreement(tokens[read : read + BLOCK_TOKENS], sequence.tokens[read : sequence.length])
+            blocks = holder.holding.blocks
+            common = common_blocks(blocks, wanted)
+            shared = common * BLOCK_TOKENS
+            if common == len(wanted):
+                ends_here = len(blocks) == common
+                slack = sequence.plan.step - 1 if ends_here or self.index.is_readable(blocks[common], now) else 0
+                agreed = shared + _agreement(tokens[shared : read + slack], sequence.tokens[shared : sequence.length])
+                shared = agreed if agreed >= read else shared  # RAM has whole blocks and whole tails
             if shared > most:
                 donor, most = holder, shared
         most = min(most, sequence.length - 1)  # the last token is always computed: its logits are what is wanted
@@ -170,11 +176,13 @@ class Cells:
             self.hold_computed(sequence, now)
         return most
 
-    def _restore(self, sequence: Sequence, read: int) -> int:
+    def _restore(self, sequence: Sequence, read: int, now: float) -> int:
         """Bring what is missing of the first `read` tokens back from RAM; returns how many of them are there then."""
+        plan = sequence.plan
         while sequence.computed < min(read, sequence.length - 1):
-            start, stop = sequence.computed, sequence.computed + BLOCK_TOKENS
-            digest = sequence.plan.blocks[start // BLOCK_TOKENS]
+            start = sequence.computed
+            stop = min(start + BLOCK_TOKENS, read)
+            digest = plan.digest(read) if stop == read else plan.blocks[start // BLOCK_TOKENS]
             if not self.index.is_stored(digest):
                 break
             if not self.context.restore(sequence.slot, self.ram.get(digest), start, stop):
@@ -185,7 +193,8 @@ class Cells:
                 sequence.computed -= 1
                 self.context.keep(sequence.slot, sequence.computed)
             return read
-        return sequence.computed if sequence.computed in sequence.plan.reads else 0
+        there = sequence.computed
+        return there if there in plan.reads and self.index.is_readable(plan.digest(there), now) else 0
 
     # --------------------------------------------------------------------------------------------- room in the context
 
@@ -212,9 +221,9 @@ class Cells:
     def evict(self, resident: Resident, *, save: bool = True) -> None:
         """An idle prompt leaves the context, for RAM unless told otherwise."""
         if save:
-            self._save(resident, len(resident.blocks))
+            self._save(resident, len(resident.pieces))
         self.residents.remove(resident)
-        self.index.release(resident.blocks)
+        self.index.release(resident.holding.digests)
         self.context.keep(resident.slot, 0)
         self.pool.release(resident.pages)
         self._slots.append(resident.slot)
@@ -225,11 +234,12 @@ class Cells:
         """Write up to `blocks` blocks of residents to RAM, keep the hot ones within bounds, and drop what has expired;
         False if nothing is left to do."""
         self.ram.drop(self.index.expire(now))
-        if self.residents and now - self.residents[0].used >= self.residents[0].idle:
-            self.evict(self.residents[0], save=False)
+        for resident in list(self.residents):
+            if not any(self.index.is_needed(digest, now) for digest in resident.holding.leaves):
+                self.evict(resident)
         surplus = self._surplus()
         for resident in self.residents if surplus is None else (surplus,):
-            if resident.saved < len(resident.blocks):
+            if resident.saved < len(resident.pieces):
                 self._save(resident, blocks)
                 return True
         if surplus is not None:
@@ -237,14 +247,13 @@ class Cells:
         return surplus is not None
 
     def _save(self, resident: Resident, limit: int) -> None:
-        while resident.saved < len(resident.blocks) and limit:
-            digest = resident.blocks[resident.saved]
+        while resident.saved < len(resident.pieces) and limit:
+            digest, start, stop = resident.pieces[resident.saved]
             if not self.index.is_stored(digest):
-                start = resident.saved * BLOCK_TOKENS
-                data = self.context.save(resident.slot, start, start + BLOCK_TOKENS)
+                data = self.context.save(resident.slot, start, stop)
                 dropped = self.index.store(digest, data.nbytes)
                 if dropped is None:  # no room for it, so none for those that follow it
-                    resident.saved = len(resident.blocks)
+                    resident.saved = len(resident.pieces)
                     return
                 self.ram.drop(dropped)
                 self.ram.put(digest, data)
@@ -260,18 +269,6 @@ class Cells:
         taken = {id(page) for _, pages in holders for page in pages}
         assert self.pool.free + len(taken) == self.pool.total
         assert len(self.ram) == self.index.tally().stored
-
-
-def common_blocks(left: tuple[bytes, ...], right: tuple[bytes, ...]) -> int:
-    """How many first blocks two chains share. A digest covers all before it, so agreement can be bisected."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[middle - 1] == right[middle - 1]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _agreement(left: TokenIds, right: TokenIds) -> int:

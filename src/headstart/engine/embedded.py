@@ -141,7 +141,8 @@ class EmbeddedEngine:
                 retry_after=min(max(waits, 1), 60),
             )
         room = self._info.context_length - length
-        max_tokens = min(sampling.max_tokens or self._config.max_output_tokens, room)
+        wanted = self._config.max_output_tokens if sampling.max_tokens is None else sampling.max_tokens
+        max_tokens = min(wanted, room)
         stream = EventStream(asyncio.get_running_loop(), self._forget)
         sampler = LlamaSampler(self._model, sampling, max_tokens)
         stream.sequence = Sequence(

@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headstart.engine.cells import Cells, common_blocks
+from headstart.engine.cells import Cells
 from headstart.engine.context import Context
+from headstart.engine.holding import common_boundary
 from headstart.engine.sequence import Sequence
 from headstart.errors import EngineFailed, RequestError
-from headstart.types import BLOCK_TOKENS
+from headstart.types import Placed
 
 
 class Budget(NamedTuple):
@@ -55,10 +56,10 @@ class Scheduler:
 
     def step(self, now: float) -> bool:
         """Compute one batch; False if there was nothing to compute."""
-        self._drop_cancelled(now)
+        self._drop_cancelled()
         self._admit(now)
         for sequence in list(self.running):
-            self._grow(sequence, now)
+            self._grow(sequence)
         chunks = self._fill()
         if not chunks:
             return False
@@ -81,12 +82,12 @@ class Scheduler:
 
     # -------------------------------------------------------------------------------------------------------- the step
 
-    def _drop_cancelled(self, now: float) -> None:
+    def _drop_cancelled(self) -> None:
         for sequence in [s for s in self.waiting if s.cancelled]:
             self.waiting.remove(sequence)
             sequence.end()
         for sequence in [s for s in self.running if s.cancelled]:
-            self._leave(sequence, now)
+            self._leave(sequence)
 
     def _admit(self, now: float) -> None:
         for sequence in list(self.waiting):
@@ -102,6 +103,7 @@ class Scheduler:
             self.running.append(sequence)
             if sequence.report is None:
                 sequence.report = report
+                sequence.emit(Placed(report))
                 self.counters.read += report.read
             else:  # it was preempted: what it computed itself before is not read from the cache
                 sequence.report = sequence.report._replace(read=min(sequence.report.read, report.read))
@@ -140,11 +142,11 @@ class Scheduler:
         sequence.advance(self.context.logits(chunk.last))
         self.counters.decoded += 1
         if sequence.finished:
-            self._leave(sequence, now)
+            self._leave(sequence)
 
-    def _leave(self, sequence: Sequence, now: float) -> None:
+    def _leave(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
-        self.cells.retire(sequence, self.running, now)
+        self.cells.retire(sequence, self.running)
         sequence.end()
 
     # ---------------------------------------------------------------------------------------------- waiting and growing
@@ -152,26 +154,25 @@ class Scheduler:
     def _must_wait(self, sequence: Sequence, read: int) -> bool:
         """Whether someone is computing more of this prompt's prefix right now than the `read` cached tokens."""
         for owner in self.running:
-            if owner.computed < owner.prompt_length:
-                boundary = common_blocks(owner.plan.blocks, sequence.plan.blocks) * BLOCK_TOKENS
-                if max(read, owner.held) < boundary and boundary in sequence.plan.reads:
-                    sequence.waited = True
-                    return True
+            prefilling = owner.computed < owner.prompt_length
+            if prefilling and max(read, owner.holding.stop) < common_boundary(owner.plan, sequence.plan):
+                sequence.waited = True
+                return True
         return False
 
-    def _grow(self, sequence: Sequence, now: float) -> None:
+    def _grow(self, sequence: Sequence) -> None:
         """Have a page for the next token, if need be from the sequence that was admitted last."""
         while sequence.slot >= 0 and sequence.lacks_page:
             if self.cells.make_room(1):
                 sequence.pages += self.cells.pool.take(1)
             else:
-                self._preempt(self.running[-1], now)
+                self._preempt(self.running[-1])
 
-    def _preempt(self, sequence: Sequence, now: float) -> None:
+    def _preempt(self, sequence: Sequence) -> None:
         """Take its cells; it starts again, first in the queue, from what is cached of it."""
         self.counters.preemptions += 1
         self.running.remove(sequence)
-        self.cells.retire(sequence, self.running, now)
+        self.cells.retire(sequence, self.running)
         for resident in list(self.cells.residents):
             self.cells.evict(resident)
         self.waiting.appendleft(sequence)

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.engine.context import Sampler, Vocabulary
+from headstart.engine.holding import Holding
 from headstart.engine.pages import Page, pages_for
 from headstart.engine.sampling import token_logprob
 from headstart.engine.text import TextStream
 from headstart.errors import EngineFailed, RequestError
 from headstart.types import (
-    BLOCK_TOKENS,
     CacheReport,
     Delta,
     Event,
@@ -29,9 +29,9 @@ from headstart.types import (
 class Sequence:
     """Its tokens, how far they are computed, and what it holds.
 
-        0 ............ held ... computed ........ length ........ capacity
-        [ whole blocks, in the  ][   to compute    ][ to generate  ]
-        [ index under our name ]
+        0 ........ computed ........ length ........ capacity
+        [ in cells, and  ][  to compute   ][ to generate  ]
+        [ in `holding`   ]
 
     While `length - computed` is 1 and the prompt is computed it decodes; else it prefills. A sequence that lost its
     cells (preemption) simply has `computed` 0 again: prompt and output so far are prefilled like any prompt.
@@ -52,7 +52,7 @@ class Sequence:
         self.tokens = np.empty(len(prompt) + max_tokens, np.int32)
         self.tokens[: len(prompt)] = prompt
         self.computed = 0
-        self.held = 0
+        self.holding = Holding(plan)
         self.slot = -1
         self.pages: list[Page] = []
         self.report: CacheReport | None = None
@@ -65,11 +65,6 @@ class Sequence:
         self._vocabulary = vocabulary
         self._text = TextStream(sampling.stop)
         self._logprobs = sampling.logprobs
-
-    @property
-    def blocks(self) -> tuple[bytes, ...]:
-        """The digests of the whole blocks that it holds."""
-        return self.plan.blocks[: self.held // BLOCK_TOKENS]
 
     @property
     def lacks_page(self) -> bool:
@@ -92,6 +87,9 @@ class Sequence:
             assert self.report is not None, "it was placed"
             self.started = True
             self.emit(Started(self.report))
+            if self.length == len(self.tokens):  # nothing is wanted but the prefill
+                self._finish("stop", "")
+                return
         token = self.sampler.choose(logits)
         self.tokens[self.length] = max(token, 0)
         self.length += 1
@@ -118,7 +116,7 @@ class Sequence:
 
     def leave(self) -> None:
         """It no longer holds anything in the context."""
-        self.pages, self.slot, self.computed, self.held = [], -1, 0, 0
+        self.pages, self.slot, self.computed, self.holding = [], -1, 0, Holding(self.plan)
 
     def end(self, error: RequestError | None = None) -> None:
         """It will not be computed again; `error` says so to the client."""

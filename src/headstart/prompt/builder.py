@@ -19,7 +19,7 @@ from headstart.prompt.guard import ControlGuard, control_pattern
 from headstart.prompt.template import ChatTemplate
 from headstart.prompt.token_cache import PieceKey, PieceTokens, TokenCache
 from headstart.prompt.tokenizer import Tokenizer
-from headstart.types import Prompt, Request, Segment, TokenIds
+from headstart.types import Ending, Mark, Prompt, Request, Segment, TokenIds
 
 
 class PromptBuilder:
@@ -64,7 +64,8 @@ class PromptBuilder:
         bos = self._tokenizer.bos
         if bos is not None and not (at and tokens[0] == bos):
             tokens, segments = _begun_with(bos, tokens, segments)
-        return Prompt(tokens, tuple(segments), prefix_settings(request))
+        endings, marks = _places(request, segments)
+        return Prompt(tokens, tuple(segments), prefix_settings(request), endings, marks)
 
     def _tokens(self, key: PieceKey) -> PieceTokens:
         found = self._cache.get(key)
@@ -110,6 +111,20 @@ def _begun_with(bos: int, tokens: TokenIds, segments: list[Segment]) -> tuple[To
     else:
         moved.insert(0, Segment(0, 1, "", 0))
     return np.concatenate((np.array([bos], np.int32), tokens)), moved
+
+
+def _places(request: Request, segments: list[Segment]) -> tuple[tuple[Ending, ...], tuple[Mark, ...]]:
+    """Where messages and marked blocks end: with the last token of their own text, wherever the template put it. What
+    the template closes a message with comes after, and is the same whatever follows."""
+    stops = {segment.path: segment.stop for segment in segments}  # the last one of each path counts
+    endings, marks = [], []
+    for message in request.messages:
+        paths = [message.path, *(text.path for text in message.content)]
+        endings.append(Ending(message.role, max(stops.get(path, 0) for path in paths)))
+        for text in message.content:
+            if text.breakpoint is not None and text.path in stops:
+                marks.append(Mark(stops[text.path], text.breakpoint.ttl))
+    return tuple(endings), tuple(marks)
 
 
 def prefix_settings(request: Request) -> str:
