@@ -10,7 +10,7 @@ import pytest
 import headstart
 
 SOURCE = Path(headstart.__file__).parent
-STAGES = ("prompt", "cache", "engine", "ledger")
+STAGES = ("prompt", "cache", "engine", "ledger", "store")
 SHARED = {"types", "errors"}
 ALLOWED = {
     "types": set(),
@@ -19,7 +19,7 @@ ALLOWED = {
     **{stage: {*SHARED, stage} for stage in STAGES},
     "engine": {*SHARED, "config", "engine"},
     "pipeline": {*SHARED, *STAGES},
-    "api": {*SHARED, "api", "pipeline", "config", "engine"},
+    "api": {*SHARED, "api", "pipeline", "config", "engine", "store"},
 }
 """Top-level names that each may import; of `engine`, `api` may import the Protocol only. `cli` and `server` compose."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -18,8 +19,9 @@ from starlette.types import ASGIApp
 
 from headstart import server
 from headstart.cli.process import ServerProcess
-from headstart.config import Config, EngineConfig, ModelConfig, load
+from headstart.config import Config, EngineConfig, ModelConfig, StoreConfig, load
 from headstart.errors import StartError
+from headstart.store.responses import Answered
 
 INSTRUCTIONS = "Answer questions about machine learning with examples. " * 60
 """Well over 1,024 tokens in the tiny model's vocabulary."""
@@ -29,15 +31,19 @@ INSTRUCTIONS = "Answer questions about machine learning with examples. " * 60
 def url(
     tiny_path: Path, serve: Callable[[ASGIApp], AbstractContextManager[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """A server of the tiny model under two names."""
+    """A server of the tiny model under three names."""
     config = Config(
         data_dir=str(tmp_path_factory.mktemp("data")),
-        models=(ModelConfig(name="gpt-4.1-mini", file=str(tiny_path)), ModelConfig(name="other", file=str(tiny_path))),
+        models=(
+            ModelConfig(name="gpt-4.1-mini", file=str(tiny_path)),
+            ModelConfig(name="gpt-5.6", file=str(tiny_path), generation="breakpoint"),
+            ModelConfig(name="other", file=str(tiny_path)),
+        ),
         engine=EngineConfig(context_cells=16_384, max_sequences=4),
     )
     keys = server.prepare(config)
     pipeline = server.build_pipeline(config)
-    with serve(server.build_app(config, pipeline, keys)) as address:
+    with serve(server.build_app(config, pipeline, keys, server.open_store(config))) as address:
         yield f"{address}/v1"
     for engine in {id(model.engine): model.engine for model in pipeline.models.values()}.values():
         asyncio.run(engine.close())
@@ -50,6 +56,7 @@ def client(url: str) -> Iterator[openai.OpenAI]:
         yield client
 
 
+@pytest.mark.contract("E1", note="over the wire, on the tiny model")
 def test_the_tutorials_two_calls_hit(client: openai.OpenAI) -> None:
     """The second call reads the prefix, rounded down to 128."""
     usages = []
@@ -82,6 +89,7 @@ def test_both_endpoints_share_one_prefix(client: openai.OpenAI) -> None:
     assert cached > chat.usage.prompt_tokens - 128
 
 
+@pytest.mark.contract("W2")
 def test_names_of_one_file_share_the_engine_and_no_prefix(client: openai.OpenAI) -> None:
     """docs/contract.md: the model is part of the namespace."""
     for model in ("gpt-4.1-mini", "other"):
@@ -90,6 +98,7 @@ def test_names_of_one_file_share_the_engine_and_no_prefix(client: openai.OpenAI)
         assert response.usage.input_tokens_details.cached_tokens == 0
 
 
+@pytest.mark.contract("B10")
 def test_streams_say_the_same(client: openai.OpenAI) -> None:
     """Greedy, streamed and not; usage on the last event."""
     options: dict[str, Any] = {"model": "gpt-4.1-mini", "input": "Tell me.", "temperature": 0, "max_output_tokens": 20}
@@ -238,13 +247,18 @@ except StartError as error:
     assert "--model FILE" in done.stdout, done.stderr
 
 
-def test_a_generation_that_is_not_there_yet_stops_the_start(tiny_path: Path, tmp_path: Path) -> None:
-    """In one sentence, before a model is loaded."""
-    config = Config(
-        data_dir=str(tmp_path), models=(ModelConfig(name="gpt-5.6", file=str(tiny_path), generation="breakpoint"),)
-    )
-    with pytest.raises(StartError, match="breakpoint"):
-        server.build_pipeline(config)
+def test_one_file_is_served_under_both_generations(client: openai.OpenAI) -> None:
+    """The same text: written to the token under the one, by 128 under the other, and shared between them never."""
+    text = "Of two minds about caching. " + INSTRUCTIONS
+    seen = []
+    for model in ("gpt-5.6", "gpt-4.1-mini", "gpt-5.6", "gpt-4.1-mini"):
+        response = client.responses.create(model=model, input=text, max_output_tokens=2)
+        assert response.usage is not None
+        details = response.usage.input_tokens_details
+        seen.append((details.cached_tokens, details.cache_write_tokens))
+    exact, rounded = seen[2][0], seen[3][0]
+    assert seen == [(0, exact), (0, 0), (exact, 0), (rounded, 0)]
+    assert rounded == exact // 128 * 128 >= 1024
 
 
 @pytest.mark.parametrize(
@@ -276,7 +290,15 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "toml",
-    ["[engine]\nkv_type = 'q8_0'", "[engine]\ncontext_cells = 99999999999", "max_body = 0", "[[models]]\nname = ''"],
+    [
+        "[store]\nmax_bytes = '1000KiB'",
+        "[store]\ndays = 0",
+        "[[organisations]]\nname = 'a'\n[[organisations]]\nname = 'a'",
+        "[engine]\nkv_type = 'q8_0'",
+        "[engine]\ncontext_cells = 99999999999",
+        "max_body = 0",
+        "[[models]]\nname = ''",
+    ],
 )
 def test_a_setting_that_cannot_work_stops_the_start(toml: str, tmp_path: Path) -> None:
     """Before a model is loaded."""
@@ -327,3 +349,64 @@ def test_the_data_directory_follows_the_platform(monkeypatch: pytest.MonkeyPatch
     assert Config().data_path == Path("/x/headstart")
     monkeypatch.delenv("XDG_DATA_HOME")
     assert Config().data_path == Path(os.path.expanduser("~/.local/share/headstart"))
+
+
+def test_a_stored_response_outlives_a_killed_server(tiny_path: Path, tmp_path: Path) -> None:
+    """Who saw the end of an answer can go on from it, after whatever happened to the process."""
+    (tmp_path / "headstart.toml").write_text(f"[[models]]\nname = 'm'\nfile = '{tiny_path}'\n[store]\ndefault = true\n")
+    seen: list[Any] = []
+    for turn in range(2):
+        process = ServerProcess(tmp_path, "--config", str(tmp_path / "headstart.toml"))
+        for _ in process.starting():
+            pass
+        with openai.OpenAI(base_url=process.base_url, api_key="x", max_retries=0) as client:
+            previous = seen[-1].id if seen else None
+            asked: dict[str, Any] = {"model": "m", "input": f"{turn}", "previous_response_id": previous}
+            for event in client.responses.create(**asked, max_output_tokens=5, stream=True):
+                if event.type in ("response.completed", "response.incomplete"):
+                    os.kill(process._process.pid, signal.SIGKILL)
+                    seen.append(event.response)
+                    break
+        process.stop()
+    first, second = seen
+    assert second.previous_response_id == first.id
+    assert second.usage.input_tokens > first.usage.input_tokens + 5
+    assert stat.S_IMODE((tmp_path / server.DATABASE_FILE).stat().st_mode) == 0o600
+
+
+async def test_expired_responses_are_swept(tmp_path: Path) -> None:
+    """When a server starts, and from then on; a database that is locked for a while stops nothing."""
+    config = Config(data_dir=str(tmp_path), store=StoreConfig(days=1e-6, busy_timeout=0.1))
+    store = server.open_store(config)
+    await store.add(Answered("resp_1", "org", b"{}", (), ()))
+    connection = sqlite3.connect(tmp_path / server.DATABASE_FILE, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    sweeping = asyncio.create_task(server.sweep(store, every=0.1))
+    await asyncio.sleep(0.3)
+    assert not sweeping.done()
+    connection.execute("COMMIT")
+    for _ in range(100):
+        await asyncio.sleep(0.05)
+        if connection.execute("SELECT count(*) FROM responses").fetchone() == (0,):
+            break
+    else:
+        raise AssertionError("nothing was swept")
+    sweeping.cancel()
+    connection.close()
+    await store.close()
+
+
+def test_a_broken_database_stops_the_start(tmp_path: Path) -> None:
+    """In one sentence that names it."""
+    path = tmp_path / server.DATABASE_FILE
+    path.write_text("not a database at all, but long enough to be looked at")
+    path.chmod(0o600)
+    with pytest.raises(StartError, match=str(path)):
+        server.open_store(Config(data_dir=str(tmp_path)))
+
+
+def test_organisations_under_zero_data_retention(tmp_path: Path) -> None:
+    """By name, from the configuration."""
+    path = tmp_path / "headstart.toml"
+    path.write_text("[[organisations]]\nname = 'a'\nzero_data_retention = true\n[[organisations]]\nname = 'b'\n")
+    assert server.private_organisations(load(path, {})) == {"a"}

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from headstart.errors import StartError
-from headstart.types import Generation
+from headstart.types import Generation, Retention
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -81,8 +81,37 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Lives of `in_memory` entries, in seconds (docs/contract.md: 5 to 10 minutes idle, never longer than an hour)."""
 
+    default: Retention = "in_memory"
+    """What a request to an interval model gets that names no `prompt_cache_retention`. Entries of either kind are in main
+    memory: a restart loses them, and so does want of room."""
     in_memory_idle: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 600.0
     in_memory_total: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 3600.0
+
+
+class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Stored responses: what `previous_response_id` and `GET /v1/responses/{id}` find."""
+
+    default: bool = False
+    """Whether a response is stored whose request doesn't say `store`. OpenAI's default is true."""
+    days: Annotated[float, msgspec.Meta(gt=0, le=3650)] = 30.0
+    max_bytes: int | str = "4GiB"
+    """Bytes of the database; the oldest responses make room."""
+    busy_timeout: Annotated[float, msgspec.Meta(gt=0, le=60)] = 5.0
+    """Seconds that a write waits while another process writes; then the answer is given and not stored."""
+
+
+class OrganisationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is special about an organisation. Zero data retention: no response of its is ever stored."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    zero_data_retention: bool = False
+
+
+class DiagnosticsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is remembered of recent requests, to explain later ones: by default hashes, counts, JSON paths and kinds."""
+
+    text: bool = False
+    """Whether `GET /v1/responses/{id}/cache` may quote the prompt where it parts from an earlier one."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,9 +122,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     data_dir: str = ""
     max_body: int | str = "32MiB"
     """Bytes of one request's body; more is refused unread with 413."""
-    models: tuple[ModelConfig, ...] = (ModelConfig(name="gpt-4.1-mini"),)
+    models: tuple[ModelConfig, ...] = (
+        ModelConfig(name="gpt-4.1-mini"),
+        ModelConfig(name="gpt-5.6", generation="breakpoint"),
+    )
     engine: EngineConfig = EngineConfig()
     retention: RetentionConfig = RetentionConfig()
+    diagnostics: DiagnosticsConfig = DiagnosticsConfig()
+    store: StoreConfig = StoreConfig()
+    organisations: tuple[OrganisationConfig, ...] = ()
 
     @property
     def data_path(self) -> Path:
@@ -114,7 +149,7 @@ def load(path: Path | None, overrides: dict[str, Any]) -> Config:
         except msgspec.DecodeError as error:
             raise StartError(f"The configuration {path} is not valid TOML: {error}.") from error
     merged = settings | overrides
-    for section in ("engine", "retention"):
+    for section in ("engine", "retention", "diagnostics", "store"):
         if section in settings and section in overrides:
             merged[section] = {**settings[section], **overrides[section]}
     try:
@@ -123,9 +158,14 @@ def load(path: Path | None, overrides: dict[str, Any]) -> Config:
         where = path or "the command line"
         raise StartError(f"{where}: {str(error).replace('$.', '').replace('`', chr(39))}.") from error
     bytes_of(config.engine.ram_cache)
+    if bytes_of(config.store.max_bytes) < 2**20:
+        raise StartError("store.max_bytes: at least 1MiB, or no response fits.")
     if bytes_of(config.max_body) < 1024:
         raise StartError("max_body: at least 1 KiB, or no request fits.")
     names = [model.name for model in config.models]
     if not names or len(set(names)) != len(names):
         raise StartError("models: at least one name, and each name once.")
+    organisations = [organisation.name for organisation in config.organisations]
+    if len(set(organisations)) != len(organisations):
+        raise StartError("organisations: each name once.")
     return config

@@ -10,7 +10,8 @@ HeadstartError
     ├── NotFound              404
     ├── BodyTooLarge          413
     ├── Overloaded            429, with Retry-After
-    └── EngineFailed          500
+    ├── EngineFailed          500
+    └── StoreFailed           503
 """
 
 from __future__ import annotations
@@ -93,3 +94,14 @@ class EngineFailed(RequestError):
     status = 500
     type = "server_error"
     default_code = "server_error"
+
+
+class StoreFailed(RequestError):
+    """The database of stored responses can't be read or written right now; nothing was changed."""
+
+    status = 503
+    type = "server_error"
+    default_code = "server_error"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Stored responses can't be reached: {reason}. Please try again later.")

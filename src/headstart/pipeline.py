@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
+from headstart.cache.diagnosis import Subject, compare, explain
+from headstart.cache.fingerprint import common_tokens
 from headstart.cache.policy import Rules
+from headstart.cache.records import Record, RecordBook, Recorder
 from headstart.engine.base import Engine
 from headstart.errors import NotFound
 from headstart.prompt.builder import PromptBuilder
-from headstart.types import Event, Generation, Namespace, Prompt, Request
+from headstart.prompt.call_stream import CallStream
+from headstart.prompt.calls import calls_of
+from headstart.types import (
+    Comparison,
+    Event,
+    Explanation,
+    Generation,
+    Namespace,
+    Placed,
+    Plan,
+    Prompt,
+    Request,
+)
+
+__all__ = ["Completion", "Pipeline", "Placement", "Record", "ServedModel"]
 
 THREADED_CHARACTERS = 200_000
 """Prompts longer than this are rendered and tokenised off the event loop, which others are waiting for."""
+THREADED_TOKENS = 20_000
+"""Prompts longer than this are hashed for their records there too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +51,45 @@ class ServedModel:
 
 
 class Completion(NamedTuple):
-    """A request under way. Closing `events` cancels it."""
+    """A request under way, and its record for the requests to come. Closing `events` cancels it."""
 
     model: ServedModel
+    request: Request
     prompt: Prompt
+    plan: Plan
+    record: Record
     events: AsyncIterator[Event]
+    calls: CallStream | None = None
+    """Finds the calls in the output's text, where there may be any."""
+
+
+class Placement(NamedTuple):
+    """What the cache gave to a request, why not more, and what the comparison says that it asked for."""
+
+    explanation: Explanation
+    comparison: Comparison | None
 
 
 class Pipeline:
-    """Request -> Prompt -> Plan -> engine, for every model that is served."""
+    """Request -> Prompt -> Plan -> engine, for every model that is served.
 
-    def __init__(self, models: Iterable[ServedModel]) -> None:
+    Args:
+        secret: the deployment's, at most 64 bytes: it keys what is remembered of requests.
+        keep_text: explanations may quote a prompt where it parts from another.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        models: Iterable[ServedModel],
+        secret: bytes = b"",
+        *,
+        keep_text: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.models = {model.name: model for model in models}
+        self._recorder, self._book = Recorder(secret), RecordBook()
+        self._keep_text, self._clock = keep_text, clock
 
     def model(self, name: str) -> ServedModel:
         """Raises `NotFound`, in OpenAI's words, naming what is served."""
@@ -69,8 +117,35 @@ class Pipeline:
         """Send a request on its way. Everything that is wrong with it is raised here, before a byte is answered."""
         model = self.model(request.model)
         namespace = Namespace(organisation, model.name, model.generation, request.cache.key)
-        model.rules.check(request.cache)
+        model.rules.check(request)
         prompt = await self.render(request, organisation)
         plan = model.rules.plan(prompt, namespace, request.cache)
-        events = model.engine.generate(prompt, plan, request.sampling)
-        return Completion(model, prompt, events)
+        calls = calls_of(request, model.prompts.call_syntax)
+        events = model.engine.generate(prompt, plan, replace(request.sampling, calls=calls))
+        record = await self._record(namespace, request, prompt, plan)
+        return Completion(model, request, prompt, plan, record, events, None if calls is None else CallStream(calls))
+
+    async def _record(self, namespace: Namespace, request: Request, prompt: Prompt, plan: Plan) -> Record:
+        """Made while the engine is at work already."""
+        work = partial(self._recorder.record, namespace, request, prompt, plan, self._clock())
+        return await asyncio.to_thread(work) if len(prompt.tokens) > THREADED_TOKENS else work()
+
+    async def place(self, completion: Completion, id: str) -> Placement:
+        """Wait until the engine has a place for the request; from then on it is known by `id`. To be awaited once,
+        before any other event is taken."""
+        placed = await anext(completion.events)
+        assert isinstance(placed, Placed), "an engine says so first"
+        model, request, prompt, plan, record, *_ = completion
+        subject = Subject(record, request, plan, partial(model.prompts.locate, prompt), self._keep_text)
+        explanation = explain(subject, placed.report, self._book)
+        comparison, now = None, self._clock()
+        if request.cache.comparison is not None:
+            earlier = self._book.get(record.namespace.organisation, request.cache.comparison, now)
+            common = common_tokens(earlier.prompt, record.prompt) if earlier else 0
+            comparison = compare(record, placed.report, earlier, common)
+        self._book.add(replace(record, id=id, outcome=explanation), now)
+        return Placement(explanation, comparison)
+
+    def record(self, organisation: str, id: str) -> Record | None:
+        """What is remembered of a recent request."""
+        return self._book.get(organisation, id, self._clock())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import os
@@ -23,21 +24,28 @@ from headstart import __version__
 from headstart.api.app import create_app
 from headstart.api.auth import KeyRing
 from headstart.cache.index import PrefixIndex
-from headstart.cache.policy import rules_for
+from headstart.cache.policy import Terms, rules_for
 from headstart.config import Config, bytes_of, make_data_dir
 from headstart.engine.demo_model import demo_model_path, write_demo_model
 from headstart.engine.embedded import EmbeddedEngine
 from headstart.engine.llama import LlamaModel
-from headstart.errors import StartError
+from headstart.errors import StartError, StoreFailed
 from headstart.pipeline import Pipeline, ServedModel
 from headstart.prompt.builder import PromptBuilder
 from headstart.prompt.template import DEFAULT_TEMPLATE, DEMO_TEMPLATE, ChatTemplate
 from headstart.prompt.tokenizer import OpenAITokenizer, Tokenizer
+from headstart.store.database import Database
+from headstart.store.responses import ResponseStore
 from headstart.types import Lifetime
 
 SECRET_BYTES = 32
 KEYS_FILE = "keys.json"
 SECRET_FILE = "secret"  # noqa: S105 - a file's name
+DATABASE_FILE = "headstart.db"
+SWEEP_SECONDS = 3600.0
+"""How often expired responses are removed; clients don't find them in between."""
+
+log = logging.getLogger("headstart.server")
 
 
 def serve(config: Config) -> None:
@@ -48,10 +56,11 @@ def serve(config: Config) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     console = Console(stderr=True)
     keys = prepare(config)
+    store = open_store(config)
     with listen(config) as listening:
         with console.status("Starting …") as status:
             pipeline = build_pipeline(config, status)
-        app = build_app(config, pipeline, keys)
+        app = build_app(config, pipeline, keys, store)
         _greet(console, config, pipeline, keys)
         settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
         Server(settings, pipeline).run(sockets=[listening])
@@ -100,6 +109,32 @@ def prepare(config: Config) -> KeyRing:
     return keys
 
 
+def open_store(config: Config) -> ResponseStore:
+    """The store of responses, in the data directory. Raises `StartError`."""
+    options = config.store
+    return ResponseStore(
+        Database(config.data_path / DATABASE_FILE, patience=options.busy_timeout),
+        days=options.days,
+        max_bytes=bytes_of(options.max_bytes),
+        clock=time.time,
+    )
+
+
+async def sweep(store: ResponseStore, every: float = SWEEP_SECONDS) -> None:
+    """Remove expired responses, now and `every` so many seconds, for ever."""
+    while True:
+        try:
+            await store.sweep()
+        except StoreFailed as error:
+            log.warning("Expired responses will be removed later. %s", error.message)
+        await asyncio.sleep(every)
+
+
+def private_organisations(config: Config) -> frozenset[str]:
+    """The organisations under zero data retention."""
+    return frozenset(organisation.name for organisation in config.organisations if organisation.zero_data_retention)
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server on `host`."""
     if host == "localhost":
@@ -119,7 +154,8 @@ def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
 
     secret = load_secret(config.data_path / SECRET_FILE)
     in_memory = Lifetime(config.retention.in_memory_idle, config.retention.in_memory_total)
-    rules = {model.generation: rules_for(model.generation, secret, in_memory) for model in config.models}
+    terms = Terms(secret, in_memory, config.retention.default, private_organisations(config))
+    rules = {model.generation: rules_for(model.generation, terms) for model in config.models}
     engines: dict[str | None, tuple[EmbeddedEngine, PromptBuilder]] = {}
     served = []
     for model in config.models:
@@ -142,7 +178,7 @@ def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
                 int(time.time()),
             )
         )
-    return Pipeline(served)
+    return Pipeline(served, secret, keep_text=config.diagnostics.text)
 
 
 def prompt_builder(model: LlamaModel) -> PromptBuilder:
@@ -214,14 +250,24 @@ def load_secret(path: Path) -> bytes:
     return secret
 
 
-def build_app(config: Config, pipeline: Pipeline, keys: KeyRing) -> Starlette:
-    """The application, whose end closes the engines."""
-    app = create_app(pipeline, keys, max_body=bytes_of(config.max_body))
+def build_app(config: Config, pipeline: Pipeline, keys: KeyRing, store: ResponseStore) -> Starlette:
+    """The application, whose end closes the engines and the store."""
+    app = create_app(
+        pipeline,
+        keys,
+        max_body=bytes_of(config.max_body),
+        store=store,
+        store_default=config.store.default,
+        zero_data_retention=private_organisations(config),
+    )
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(sweep(store))
         yield
+        sweeping.cancel()
         await close_engines(pipeline)
+        await store.close()
 
     app.router.lifespan_context = lifespan
     return app
@@ -243,3 +289,5 @@ def _greet(console: Console, config: Config, pipeline: Pipeline, keys: KeyRing) 
     console.print(
         f"  {'API keys required' if keys.required else 'no API keys: this machine only'}; data in {config.data_path}"
     )
+    if config.store.default:
+        console.print(f"  responses are stored for {config.store.days:g} days, unless a request says 'store': false")

@@ -12,18 +12,23 @@ import httpx2
 import openai
 import pytest
 from starlette.types import ASGIApp
+from tests.api.house import House, Open, opener
 
 from headstart.api.app import create_app
 from headstart.api.auth import KeyRing
 from headstart.cache.index import PrefixIndex
-from headstart.cache.policy import IntervalRules
+from headstart.cache.policy import BreakpointRules, IntervalRules, Terms
 from headstart.engine.fake import FakeEngine
 from headstart.pipeline import Pipeline, ServedModel
 from headstart.prompt.builder import PromptBuilder
 from headstart.prompt.template import DEMO_TEMPLATE, ChatTemplate
 from headstart.prompt.tokenizer import OpenAITokenizer
+from headstart.store.database import Database
+from headstart.store.responses import ResponseStore
 
 MODEL = "gpt-4.1-mini"
+BREAKPOINTS = "gpt-5.6"
+SECRET = b"\0" * 32
 MAX_BODY = 2_000_000
 
 
@@ -40,7 +45,7 @@ class Running:
     def reset(self) -> None:
         """The engine as it was made."""
         made = FakeEngine(PrefixIndex(0))
-        for option in ("delay", "capacity", "output_tokens", "fail_after"):
+        for option in ("delay", "capacity", "output_tokens", "fail_after", "answer"):
             setattr(self.engine, option, getattr(made, option))
 
 
@@ -52,12 +57,17 @@ def prompts() -> PromptBuilder:
 
 @pytest.fixture(scope="session")
 def make_pipeline(prompts: PromptBuilder) -> Callable[[FakeEngine], Pipeline]:
-    """A pipeline that serves one engine under two names."""
+    """A pipeline that serves one engine under three names."""
 
     def make(engine: FakeEngine) -> Pipeline:
-        rules = IntervalRules(secret=b"\0" * 32)
-        names = (MODEL, "local/llama:8b")
-        return Pipeline(ServedModel(name, "interval", engine, prompts, rules, created=1_700_000_000) for name in names)
+        interval, breakpoints = IntervalRules(Terms(SECRET)), BreakpointRules(Terms(SECRET))
+        created = 1_700_000_000
+        served = [
+            ServedModel(MODEL, "interval", engine, prompts, interval, created),
+            ServedModel("local/llama:8b", "interval", engine, prompts, interval, created),
+            ServedModel(BREAKPOINTS, "breakpoint", engine, prompts, breakpoints, created),
+        ]
+        return Pipeline(served, SECRET)
 
     return make
 
@@ -71,7 +81,9 @@ def _running(
     engine = FakeEngine(PrefixIndex(2**20))
     pipeline = make_pipeline(engine)
     keys = KeyRing(tmp_path_factory.mktemp("data") / "keys.json")
-    with serve(create_app(pipeline, keys, max_body=MAX_BODY)) as url:
+    database = Database(tmp_path_factory.mktemp("store") / "headstart.db")
+    store = ResponseStore(database, days=30, max_bytes=2**30, clock=time.time)
+    with serve(create_app(pipeline, keys, max_body=MAX_BODY, store=store)) as url:
         yield Running(url, engine, pipeline)
 
 
@@ -128,3 +140,26 @@ def until() -> Callable[[Callable[[], bool]], None]:
 def key_file(tmp_path: Path) -> Path:
     """Where a key ring may be."""
     return tmp_path / "data" / "keys.json"
+
+
+@pytest.fixture
+def open_house(
+    make_pipeline: Callable[[FakeEngine], Pipeline],
+    serve: Callable[[ASGIApp], AbstractContextManager[str]],
+    tmp_path: Path,
+) -> Open:
+    """What starts a server with two organisations, and one under zero data retention, on the test's own database."""
+    return opener(make_pipeline, serve, tmp_path)
+
+
+@pytest.fixture
+def house(open_house: Open) -> Iterator[House]:
+    """Such a server, which stores what is asked to be stored."""
+    with open_house() as house:
+        yield house
+
+
+@pytest.fixture
+def acme(house: House) -> openai.OpenAI:
+    """The SDK of its first organisation."""
+    return house.client("acme")

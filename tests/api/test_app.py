@@ -14,8 +14,10 @@ from headstart.api.app import create_app
 from headstart.api.auth import KeyRing
 from headstart.cache.index import PrefixIndex
 from headstart.engine.fake import FakeEngine
+from headstart.types import CacheReport, Placed
 
 MODEL = "gpt-4.1-mini"
+BREAKPOINTS = "gpt-5.6"
 USER: list[Any] = [{"role": "user", "content": "Hello"}]
 IMAGE = {"type": "input_image", "image_url": "https://example.org/a.png"}
 MARK = {"mode": "explicit"}
@@ -77,7 +79,7 @@ RESPONSES: list[tuple[dict[str, Any], str | None, str | None, str]] = [
         {"input": [{"role": "user", "content": [{"type": "input_text", "text": "", "prompt_cache_breakpoint": MARK}]}]},
         "unsupported_parameter",
         "input[0].content[0].prompt_cache_breakpoint",
-        "interval rules",
+        "by itself",
     ),
     ({"input": [{"type": "web_search_call"}]}, "unsupported_parameter", "input[0].type", "web_search_call"),
     ({"input": [{"type": "item_reference", "id": "x"}]}, "unsupported_parameter", "input[0]", "item_reference"),
@@ -99,8 +101,17 @@ RESPONSES: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"prompt_cache_key": "k" * 65}, "string_above_max_length", "prompt_cache_key", "maximum length 64, but got"),
     ({"prompt_cache_key": "k" * 300_000}, "string_above_max_length", "prompt_cache_key", "length 300000"),
     ({"prompt_cache_retention": "1h"}, "invalid_value", "prompt_cache_retention", "'24h', 'in_memory'"),
-    ({"prompt_cache_retention": "24h"}, "unsupported_value", "prompt_cache_retention", "24h"),
-    ({"prompt_cache_options": {"mode": "implicit"}}, "unsupported_parameter", "prompt_cache_options", "interval"),
+    (
+        {"model": BREAKPOINTS, "prompt_cache_retention": "in_memory"},
+        "unsupported_value",
+        "prompt_cache_retention",
+        "ttl",
+    ),
+    ({"prompt_cache_options": {"mode": "implicit"}}, "unsupported_parameter", "prompt_cache_options", "by itself"),
+    ({"prompt_cache_options": {"mode": "all"}}, "invalid_value", "prompt_cache_options.mode", "'explicit', 'implicit'"),
+    ({"prompt_cache_options": {"ttl": "1h"}}, "invalid_value", "prompt_cache_options.ttl", "'12h', '30m'"),
+    ({"prompt_cache_options": {"prewarm": 1}}, "invalid_type", "prompt_cache_options.prewarm", "boolean"),
+    ({"prompt_cache_options": {"warm": True}}, "unknown_parameter", "prompt_cache_options.warm", "warm"),
     ({"metadata": {"a": 1}}, "invalid_type", "metadata", "expected a string"),
     ({"metadata": {str(n): "" for n in range(17)}}, "object_above_max_properties", "metadata", "at most 16"),
     ({"metadata": {"a" * 65: ""}}, "property_name_above_max_length", "metadata", "64"),
@@ -133,11 +144,10 @@ RESPONSES: list[tuple[dict[str, Any], str | None, str | None, str]] = [
         "tools[0]",
         "nested too deeply",
     ),
-    ({"tool_choice": "required"}, "unsupported_parameter", "tool_choice", "'auto' or 'none'"),
-    ({"tool_choice": {"type": "function", "name": "a"}}, "unsupported_parameter", "tool_choice", "'auto' or 'none'"),
-    ({"tool_choice": "perhaps"}, "invalid_value", "tool_choice", "'none' and 'auto'"),
-    ({"previous_response_id": "resp_1"}, "unsupported_parameter", "previous_response_id", "whole conversation"),
-    ({"conversation": "conv_1"}, "unsupported_parameter", "conversation", "whole conversation"),
+    ({"tool_choice": "required"}, None, "tool_choice", "'required' must be specified with 'tools' parameter."),
+    ({"tool_choice": {"type": "function", "name": "a"}}, None, "tool_choice", "must be specified with 'tools'"),
+    ({"tool_choice": "perhaps"}, "invalid_value", "tool_choice", "'auto', 'none', 'required'"),
+    ({"conversation": "conv_1"}, "unsupported_parameter", "conversation", "'previous_response_id'"),
     ({"background": True}, "unsupported_parameter", "background", "'stream'"),
     ({"prompt": {"id": "p"}}, "unsupported_parameter", "prompt", "instructions"),
     ({"truncation": "auto"}, "unsupported_parameter", "truncation", "'disabled'"),
@@ -177,7 +187,7 @@ CHAT: list[tuple[dict[str, Any], str | None, str | None, str]] = [
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "", "prompt_cache_breakpoint": MARK}]}]},
         "unsupported_parameter",
         "messages[0].content[0].prompt_cache_breakpoint",
-        "interval",
+        "by itself",
     ),
     ({"n": 2}, "unsupported_parameter", "n", "One choice"),
     ({"n": 0}, "integer_below_min_value", "n", ">= 1"),
@@ -223,6 +233,7 @@ def check(answer: httpx2.Response, code: str | None, param: str | None, message:
     assert answer.headers["x-request-id"].startswith("req_")
 
 
+@pytest.mark.contract("B13", "I14", note="the rows of `prompt_cache_…`")
 @pytest.mark.parametrize(("wrong", "code", "param", "message"), RESPONSES)
 def test_bad_responses_request(
     http: httpx2.Client, served: Any, wrong: dict[str, Any], code: str | None, param: str | None, message: str
@@ -231,6 +242,7 @@ def test_bad_responses_request(
     check(http.post("/v1/responses", json={"model": MODEL, "input": "Hello", **wrong}), code, param, message)
 
 
+@pytest.mark.contract("I14", note="the rows of `prompt_cache_…`")
 @pytest.mark.parametrize(("wrong", "code", "param", "message"), CHAT)
 def test_bad_chat_request(
     http: httpx2.Client, served: Any, wrong: dict[str, Any], code: str | None, param: str | None, message: str
@@ -320,7 +332,7 @@ def test_overload(client: openai.OpenAI, server: Any, stream: bool) -> None:
     assert caught.value.response.headers["retry-after"] == "1"
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/foo", "/v1/responses/", "/v1/responses/resp_1/cancel"])
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/foo", "/v1/responses/", "/v1/responses/resp_1/pause"])
 def test_unknown_path(http: httpx2.Client, path: str) -> None:
     """404 in the same shape."""
     answer = http.post(path, json={})
@@ -352,7 +364,8 @@ def test_unforeseen_error(
     prompt."""
 
     class Broken(FakeEngine):
-        def _prefill(self, plan: Any) -> Any:
+        async def _compute(self, *_: Any) -> Any:
+            yield Placed(CacheReport())
             raise RuntimeError("a bug")
 
     app = create_app(make_pipeline(Broken(PrefixIndex(1))), KeyRing(tmp_path / "keys.json"), max_body=1000)

@@ -35,6 +35,7 @@ def test_object_is_the_sdks(http: httpx2.Client, server: Any) -> None:
     )
 
 
+@pytest.mark.contract("B9", "I4", "I5")
 def test_prefix_is_read_the_second_time(client: openai.OpenAI, server: Any) -> None:
     """A long prefix is written, then read, in usage as Chat Completions has it."""
     for question, read in (("One?", False), ("Two?", True)):
@@ -136,6 +137,7 @@ def test_parsed_output(client: openai.OpenAI, server: Any) -> None:
     assert isinstance(completion.choices[0].message.parsed, City)
 
 
+@pytest.mark.contract("B10")
 @pytest.mark.parametrize("usage", [False, True])
 def test_stream(client: openai.OpenAI, server: Any, usage: bool) -> None:
     """The role, the text, the reason; the usage last, where it was asked for."""

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.api.chat_input import request_of as chat_request
-from headstart.api.decoding import MAX_DEPTH, check_depth, decode
+from headstart.api.decoding import MAX_DEPTH, check_depth, decode, query
 from headstart.api.responses_input import request_of as responses_request
 from headstart.api.wire.chat import ChatBody
 from headstart.api.wire.fields import Kind
 from headstart.api.wire.responses import ResponsesBody
+from headstart.api.wire.stored import InputItemsQuery
 from headstart.errors import InvalidRequest
 
 
@@ -84,3 +85,19 @@ def test_any_bytes_are_read_or_refused(noise: bytes, cut: int) -> None:
     else:
         return
     assert refusal
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["after", "limit", "order", "include", "include[]", "x", "[]"]), st.text())))
+def test_any_query_is_read_or_refused(parameters: list[tuple[str, str]]) -> None:
+    """Within its bounds, or with the parameter's name."""
+    try:
+        read = query(parameters, InputItemsQuery)
+    except InvalidRequest as error:
+        refusal = error
+    else:
+        assert 1 <= read.limit <= 100
+        assert read.order in ("asc", "desc")
+        return
+    assert refusal.param is not None
+    assert refusal.param.split("[")[0] in ("limit", "order", "include", "x", "")

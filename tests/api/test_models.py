@@ -18,7 +18,7 @@ from headstart.engine.fake import FakeEngine
 def test_list(client: openai.OpenAI) -> None:
     """The SDK lists what is served."""
     models = list(client.models.list())
-    assert [model.id for model in models] == ["gpt-4.1-mini", "local/llama:8b"]
+    assert [model.id for model in models] == ["gpt-4.1-mini", "local/llama:8b", "gpt-5.6"]
     assert {model.owned_by for model in models} == {"headstart"}
 
 
@@ -37,7 +37,7 @@ def test_retrieve(http: httpx2.Client, client: openai.OpenAI, name: str) -> None
 async def test_async(async_client: openai.AsyncOpenAI) -> None:
     """The asynchronous SDK."""
     names = [model.id async for model in async_client.models.list()]
-    assert names == ["gpt-4.1-mini", "local/llama:8b"]
+    assert names == ["gpt-4.1-mini", "local/llama:8b", "gpt-5.6"]
 
 
 def test_health(http: httpx2.Client, client: openai.OpenAI, server: Any) -> None:
@@ -47,7 +47,7 @@ def test_health(http: httpx2.Client, client: openai.OpenAI, server: Any) -> None
     assert health["status"] == "ok"
     assert health["version"] == __version__
     (engine,) = health["engines"]
-    assert engine["models"] == health["models"] == ["gpt-4.1-mini", "local/llama:8b"]
+    assert engine["models"] == health["models"] == ["gpt-4.1-mini", "local/llama:8b", "gpt-5.6"]
     assert engine["tokens_decoded"] > 0
     assert engine["running"] == 0
 

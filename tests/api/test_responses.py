@@ -26,6 +26,7 @@ def test_string_input(client: openai.OpenAI, server: Any) -> None:
     assert first.usage.total_tokens == first.usage.input_tokens + first.usage.output_tokens
 
 
+@pytest.mark.contract("B8")
 def test_every_field_of_the_sdk_is_there(http: httpx2.Client, server: Any) -> None:
     """The object has all the fields of the SDK's `Response`, and validates strictly as one."""
     body = http.post("/v1/responses", json={"model": server.model, "input": "Hello"}).json()
@@ -33,6 +34,7 @@ def test_every_field_of_the_sdk_is_there(http: httpx2.Client, server: Any) -> No
     Response.model_validate(body)
 
 
+@pytest.mark.contract("B8", "I4", "I5", "W2")
 def test_prefix_is_read_the_second_time(client: openai.OpenAI, server: Any) -> None:
     """The tutorial: a long prefix is written, then read; `cached_tokens` is a multiple of 128."""
     first = client.responses.create(model=server.model, instructions=LONG, input="One?", prompt_cache_key="a")
@@ -53,6 +55,7 @@ def test_prefix_is_read_the_second_time(client: openai.OpenAI, server: Any) -> N
     assert second.usage.output_tokens_details.reasoning_tokens == 0
 
 
+@pytest.mark.contract("B14")
 def test_options_are_echoed(client: openai.OpenAI, server: Any) -> None:
     """The response says which options were applied."""
     schema = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -96,6 +99,7 @@ def test_options_are_echoed(client: openai.OpenAI, server: Any) -> None:
     assert response.user == "u"
 
 
+@pytest.mark.contract("B14")
 def test_defaults_are_echoed(client: openai.OpenAI, server: Any) -> None:
     """What was not given is answered as it was applied."""
     response = client.responses.create(model=server.model, input="Hello")
@@ -197,6 +201,7 @@ def test_stream_order(client: openai.OpenAI, server: Any, limit: int, last: str)
     assert {event.response.id for event in events if hasattr(event, "response")} == {final.id}
 
 
+@pytest.mark.contract("B10")
 def test_streamed_equals_whole(client: openai.OpenAI, server: Any) -> None:
     """A stream ends with the object that the same request gets whole."""
     asked: dict[str, Any] = {"model": server.model, "input": "Hello", "top_logprobs": 2, "instructions": "Short."}
@@ -246,6 +251,7 @@ def test_whole_answer_that_breaks(client: openai.OpenAI, server: Any, served: An
     assert caught.value.code == "server_error"
 
 
+@pytest.mark.contract("B8")
 def test_input_tokens(client: openai.OpenAI, server: Any) -> None:
     """Counting gives what the answer's usage says."""
     asked: Any = {"model": server.model, "input": "How many?", "instructions": "Count."}

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from headstart.api.decoding import decode
 from headstart.api.responses_input import countable, request_of
 from headstart.api.wire.responses import InputTokensBody, ResponsesBody
+from headstart.store.responses import Item
 from headstart.types import Message, Request, Text, ToolCall
 
 
@@ -22,6 +24,7 @@ def test_string() -> None:
     assert read(input="Hello").messages == (Message("user", (Text("Hello", "input"),), "input"),)
 
 
+@pytest.mark.contract("W1")
 def test_instructions_come_first() -> None:
     """Instructions, then the input, each at its path."""
     request = read(instructions="Be short.", input=[{"role": "user", "content": "Hello"}])
@@ -59,6 +62,7 @@ def test_calls_merge() -> None:
     assert [call.id for call in second.tool_calls] == ["c3"]
 
 
+@pytest.mark.contract("B5")
 def test_tools_keep_the_clients_order() -> None:
     """The definition is nested as templates expect, its keys in the client's order."""
     tool = {"strict": True, "type": "function", "parameters": {"z": 1, "a": 2}, "name": "f"}
@@ -105,3 +109,33 @@ def test_counting_with_the_only_model() -> None:
     """`model` may be absent where a single one is served."""
     body = decode(b'{"input": "x"}', InputTokensBody)
     assert countable(body, ["only"]).model == "only"
+
+
+def test_earlier_items_stand_between_instructions_and_input() -> None:
+    """A stored conversation, its items counted through; a tool's result may belong to a call among them."""
+    earlier = [
+        {"id": "msg_1", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "Weather?"}]},
+        {"id": "fc_1", "type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}", "status": "completed"},
+    ]
+    items = [Item(str(item["id"]), msgspec.json.encode(item)) for item in earlier]
+    result = {"type": "function_call_output", "call_id": "c1", "output": "rain"}
+    body = {"model": "m", "instructions": "Be short.", "input": [result]}
+    request = request_of(decode(msgspec.json.encode(body), ResponsesBody), items)
+    at = "previous_response_id.input"
+    assert [message.path for message in request.messages] == ["instructions", f"{at}[0]", f"{at}[1]", "input[0]"]
+    assert request.messages[1].content == (Text("Weather?", f"{at}[0].content[0].text"),)
+    assert request.messages[2].tool_calls[0].name == Text("f", f"{at}[1].name")
+    body["input"] = "And now?"
+    request = request_of(decode(msgspec.json.encode(body), ResponsesBody), items[:1])
+    assert request.messages[2] == Message("user", (Text("And now?", "input"),), "input")
+
+
+def test_a_text_and_the_calls_behind_it_are_one_message() -> None:
+    """As the model wrote them, in one turn."""
+    call = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+    request = read(input=[{"role": "user", "content": "?"}, {"role": "assistant", "content": "Let me see."}, call])
+    assert [message.role for message in request.messages] == ["user", "assistant"]
+    assert request.messages[1].content == (Text("Let me see.", "input[1].content"),)
+    assert request.messages[1].tool_calls == (
+        ToolCall("c1", Text("f", "input[2].name"), Text("{}", "input[2].arguments")),
+    )

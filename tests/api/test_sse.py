@@ -107,7 +107,7 @@ async def test_messages() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await EventStream(events(), Letters())({"type": "http"}, _never, send)
+    await EventStream(events(), Letters(), {"x-headstart-cache": "read=0; write=0"})({"type": "http"}, _never, send)
     assert sent[0]["type"] == "http.response.start"
     assert [message["body"] for message in sent[1:]] == [b"open", b"a", b"b", b""]
     assert [message["more_body"] for message in sent[1:]] == [True, True, True, False]
@@ -133,5 +133,5 @@ async def test_client_gone_before_the_first_byte() -> None:
     async def send(message: Any) -> None:
         await asyncio.Event().wait()
 
-    await EventStream(Events(), Letters())({"type": "http"}, disconnected, send)
+    await EventStream(Events(), Letters(), {})({"type": "http"}, disconnected, send)
     assert closed == [True]

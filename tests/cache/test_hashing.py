@@ -17,6 +17,7 @@ def tokens(*values: int) -> np.ndarray:
     return np.repeat(np.array(values, np.int32), BLOCK_TOKENS)
 
 
+@pytest.mark.contract("B1")
 @given(st.lists(st.integers(0, 3), max_size=6), st.lists(st.integers(0, 3), max_size=6))
 def test_digests_agree_exactly_as_far_as_tokens_do(left: list[int], right: list[int]) -> None:
     """The number of equal digests is the number of equal leading blocks: none agrees again after a difference."""
@@ -41,6 +42,8 @@ def test_a_view_of_other_width_or_stride_hashes_its_values() -> None:
     assert block_digests(ids, b"k") == block_digests(strided, b"k") == block_digests(ids.astype(np.int64), b"k")
 
 
+@pytest.mark.contract("W2")
+@pytest.mark.contract("B5")
 @pytest.mark.parametrize(
     ("other", "settings"),
     [

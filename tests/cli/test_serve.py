@@ -55,10 +55,24 @@ def test_options_go_before_the_file(served: list[Config], tmp_path: Path) -> Non
         (["--model", "models/llama-3.2-1b.gguf"], ModelConfig(name="llama-3.2-1b", file="models/llama-3.2-1b.gguf")),
         (["--model", "hf:a/b/c.gguf", "--name", "mine"], ModelConfig(name="mine", file="hf:a/b/c.gguf")),
         (["--name", "gpt-4o"], ModelConfig(name="gpt-4o")),
-        (["--generation", "breakpoint"], ModelConfig(name="gpt-4.1-mini", generation="breakpoint")),
+        (["--generation", "breakpoint"], ModelConfig(name="gpt-5.6", generation="breakpoint")),
     ],
 )
 def test_models(served: list[Config], options: list[str], model: ModelConfig) -> None:
     """A file is served under its own name unless it is given one."""
     runner.invoke(app, ["serve", *options], catch_exceptions=False)
     assert served[0].models == (model,)
+
+
+def test_store_is_openais_default(served: list[Config], tmp_path: Path) -> None:
+    """`--store`; without it the file decides, and without that nothing is stored."""
+    file = tmp_path / "headstart.toml"
+    file.write_text("[store]\ndays = 7\ndefault = true\n")
+    for options in ([], ["--store"], ["--config", str(file)], ["--config", str(file), "--store"]):
+        runner.invoke(app, ["serve", *options], catch_exceptions=False)
+    assert [(config.store.default, config.store.days) for config in served] == [
+        (False, 30),
+        (True, 30),
+        (True, 7),
+        (True, 7),
+    ]

@@ -15,9 +15,12 @@ from headstart.engine.fake import FakeEngine
 from headstart.errors import ContextLengthExceeded, EngineFailed, Overloaded
 from headstart.types import (
     CacheOptions,
+    Calls,
+    CallSyntax,
     Delta,
     Event,
     Finished,
+    Function,
     Namespace,
     OutputFormat,
     Placed,
@@ -178,3 +181,21 @@ async def test_json() -> None:
     assert isinstance(value["name"], str)
     assert (value["kind"], value["tags"], value["maybe"], value["fixed"]) == ("a", [], None, 3)
     assert value["place"]["x"] == 0.5
+
+
+async def test_a_call_that_has_to_be_made() -> None:
+    """Of the first function that is allowed, in the syntax that is asked for; where it needn't be, words."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}, "kind": {"enum": ["a", "b"]}}}
+    functions = (Function("f", schema, False, ""), Function("g", None, False, ""))
+    syntax = CallSyntax("<", "{", "|", "}", None, closer=">")
+    assert text(await run(engine(), calls=Calls(syntax, functions, required=True))) == '<{f|{"n": 1, "kind": "a"}}>'
+    assert text(await run(engine(), calls=Calls(syntax, functions[1:], required=True))) == "<{g|{}}>"
+    assert text(await run(engine(), calls=Calls(syntax, functions))) == text(await run(engine()))
+
+
+async def test_a_given_answer() -> None:
+    """What a test wants to be said, in pieces of a token each."""
+    events = await run(engine(answer="Exactly this."))
+    assert text(events) == "Exactly this."
+    assert events[-1] == Finished("stop", 5)
+    assert text(await run(engine(answer=""))) == ""

@@ -31,7 +31,7 @@ def sampler(model: LlamaModel, schema: Any) -> LlamaSampler:
         ({"type": "string", "minLength": 5, "maxLength": 2}, ".minLength"),
         ({"enum": [str(n) for n in range(501)]}, ".enum"),
         ({"enum": ["x" * 300_000]}, ""),
-        ({"const": "\u0000"}, ""),
+        ({"const": "\u0000"}, ".const"),
         ({"properties": {"a": {"$ref": "#"}}}, ".properties.a.$ref"),
         ({"properties": {"a": 5}}, ".properties.a"),
         ([], ""),

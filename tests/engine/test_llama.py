@@ -40,6 +40,7 @@ def compute(context: LlamaContext, sequence: int, tokens: np.ndarray, start: int
 TOKENS = np.random.default_rng(1).integers(0, 400, 300, np.int32)
 
 
+@pytest.mark.contract("B4")
 def test_a_shared_prefix_gives_the_same_logits(context: LlamaContext) -> None:
     """The cells of one sequence serve another."""
     alone = compute(context, 0, TOKENS)
@@ -47,6 +48,7 @@ def test_a_shared_prefix_gives_the_same_logits(context: LlamaContext) -> None:
     assert np.abs(compute(context, 1, TOKENS[200:], 200) - alone).max() < TOLERANCE
 
 
+@pytest.mark.contract("B4")
 def test_a_block_that_was_saved_and_restored_gives_the_same_logits(context: LlamaContext) -> None:
     """Two blocks leave the context, everything is cleared, and they come back in another sequence."""
     alone = compute(context, 0, TOKENS)

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.engine.text import TextStream
+from headstart.engine.llama import LlamaModel
+from headstart.engine.text import TextStream, shown
+from headstart.types import Calls, CallSyntax
 
 
 def stream(data: bytes, cuts: list[int], stop: tuple[str, ...] = ()) -> str:
@@ -46,3 +48,19 @@ def test_text_is_not_held_back_without_need() -> None:
 def test_an_unfinished_character_becomes_the_replacement(data: bytes) -> None:
     """At the end of the output, never in its middle."""
     assert stream(data, []).endswith("�")
+
+
+def test_control_tokens_that_frame_calls_are_text_where_calls_may_be_made(tiny: LlamaModel) -> None:
+    """Mistral's [TOOL_CALLS], Llama's <|python_tag|>: nowhere else, and no other control token."""
+    control = tiny.tokenizer.control
+    marker, other = "<|im_sep|>", "<|im_start|>"
+    calls = Calls(CallSyntax(marker, "", "", "", None, markers=(marker, "[ELSEWHERE]")), ())
+    spelled = shown(tiny, control, calls)
+    assert spelled.piece(control[marker]) == marker.encode()
+    assert spelled.piece(control[other]) == b""
+    assert spelled.ends_turn(tiny.eos)
+    assert spelled.space_prefix == tiny.space_prefix
+    for token in tiny.tokenizer.encode("Text, é"):
+        assert spelled.piece(token) == tiny.piece(token) != b""
+    assert shown(tiny, control, None) is tiny
+    assert shown(tiny, {}, calls) is tiny

@@ -66,6 +66,7 @@ def shown(prompt: Prompt) -> str:
     return "".join(str(token) if token < 9 else chr(token) for token in prompt.tokens)
 
 
+@pytest.mark.contract("E1", note="the real tokenizer: the other question's prefix ends on 4,480")
 @pytest.mark.parametrize(
     ("prefix", "tokens"), [(INSTRUCTION * 200, 4616), (f"\n{INSTRUCTION}\n" * 200, 4817)], ids=["joined", "in lines"]
 )
@@ -85,6 +86,7 @@ def test_the_tutorials_prompt(prefix: str, tokens: int) -> None:
     assert shared // 128 * 128 == tokens // 128 * 128 - (128 if tokens == 4616 else 0)
 
 
+@pytest.mark.contract("B1")
 @settings(max_examples=60, deadline=None)
 @given(messages, messages, messages)
 @pytest.mark.parametrize("builder", [DEMO, CHATML], ids=["demo", "chatml"])
@@ -196,6 +198,7 @@ def test_builds_in_many_threads() -> None:
     assert wrong == []
 
 
+@pytest.mark.contract("B5")
 def test_settings_of_the_prefix() -> None:
     """Empty for the defaults; each setting that belongs to the prefix changes it; a schema's key order counts."""
     tools = (Tool({"type": "function", "function": {"name": "f"}}, "tools[0]"),)

@@ -156,6 +156,7 @@ def test_pieces_are_the_clients_characters(name: str, request_: Request) -> None
             assert contents[piece.path][piece.offset :].startswith(piece.text)
 
 
+@pytest.mark.contract("W1")
 def test_default_template_in_full() -> None:
     """ChatML: tools, then instructions, then messages, calls and results included."""
     call = ToolCall("id", Text("get_time", "n"), Text('{"city":"Rome"}', "a"))
@@ -180,6 +181,7 @@ def test_default_template_in_full() -> None:
     )
 
 
+@pytest.mark.contract("W1")
 def test_demo_template_in_full() -> None:
     """OpenAI's ChatML; tools before instructions."""
     demo = ChatTemplate(DEMO_TEMPLATE)

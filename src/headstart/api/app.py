@@ -15,15 +15,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headstart.api import openapi
 from headstart.api.auth import KeyRing
 from headstart.api.chat import Chat
 from headstart.api.connection import ClientGone
 from headstart.api.desk import Desk, json
+from headstart.api.explain import Explain
 from headstart.api.models import Models
 from headstart.api.responses import Responses
 from headstart.api.sse import UNEXPECTED
+from headstart.api.stored import StoredResponses
 from headstart.errors import EngineFailed, Overloaded, RequestError
 from headstart.pipeline import Pipeline
+from headstart.store.responses import ResponseStore
 
 log = logging.getLogger("headstart.api")
 
@@ -36,23 +40,35 @@ def create_app(
     keys: KeyRing,
     *,
     max_body: int,
+    store: ResponseStore | None = None,
+    store_default: bool = False,
+    zero_data_retention: frozenset[str] = frozenset(),
     clock: Callable[[], float] = time.time,
     token: Callable[[int], str] = secrets.token_hex,
 ) -> Starlette:
     """OpenAI's API over a pipeline. `max_body` is the most bytes of one request's body.
 
+    `store` keeps responses, if there is one: those whose request says so, or, by `store_default`, doesn't say; never
+    those of the organisations under `zero_data_retention`.
     `clock` gives Unix time in seconds; `token(n)` n random bytes in hexadecimal, for ids.
     """
-    desk = Desk(pipeline, keys, max_body, clock, token)
-    responses, chat, models = Responses(desk), Chat(desk), Models(desk)
+    desk = Desk(pipeline, keys, max_body, clock, token, store, store_default, zero_data_retention)
+    responses, stored, chat, models = Responses(desk), StoredResponses(desk), Chat(desk), Models(desk)
+    explain = Explain(desk)
     app = Starlette(
         routes=[
             Route("/v1/responses", responses.create, methods=["POST"]),
             Route("/v1/responses/input_tokens", responses.count, methods=["POST"]),
+            Route("/v1/responses/{id}", stored.one, methods=["GET", "DELETE"]),
+            Route("/v1/responses/{id}/input_items", stored.input_items, methods=["GET"]),
+            Route("/v1/responses/{id}/cache", explain.retrieve, methods=["GET"]),
+            Route("/v1/chat/completions/{id}/cache", explain.retrieve, methods=["GET"]),
+            Route("/v1/responses/{id}/cancel", stored.cancel, methods=["POST"]),
             Route("/v1/chat/completions", chat.create, methods=["POST"]),
             Route("/v1/models", models.list, methods=["GET"]),
             Route("/v1/models/{model:path}", models.retrieve, methods=["GET"]),
             Route("/health", models.health, methods=["GET"]),
+            Route("/openapi.json", openapi.serve, methods=["GET"]),
         ],
         middleware=[Middleware(Frame, token=token)],
         exception_handlers={RequestError: _refused, HTTPException: _not_routed, ClientGone: _gone},

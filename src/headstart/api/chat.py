@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from headstart.api import chat_input
 from headstart.api.chat_output import ChatObject, ChatScript
-from headstart.api.desk import Desk, collect, json
+from headstart.api.desk import Desk, aside, collect, json
 from headstart.api.sse import EventStream
+from headstart.api.usage import cache_header
 from headstart.api.wire.chat import ChatBody
 
 
@@ -24,13 +25,16 @@ class Chat:
         """Answer, whole or as a stream."""
         desk = self.desk
         organisation = desk.organisation(request)
-        body, asked = await desk.body(request, ChatBody, chat_input.request_of)
+        body, size = await desk.body(request, ChatBody)
+        asked = await aside(size, chat_input.request_of, body)
         vocabulary = desk.pipeline.model(asked.model).engine.info.vocabulary_size
         chat_input.check_vocabulary(asked.sampling.logit_bias, vocabulary)
         completion = await desk.pipeline.start(asked, organisation)
         answer = ChatObject(asked, completion, desk.clock, desk.token)
+        placement = await desk.place(request, completion, answer.id)
+        headers = cache_header(placement.explanation, completion.model.generation)
         if body.stream:
             include_usage = bool(body.stream_options and body.stream_options.include_usage)
-            return EventStream(completion.events, ChatScript(answer, include_usage=include_usage))
+            return EventStream(completion.events, ChatScript(answer, include_usage=include_usage), headers)
         await collect(request, completion.events, answer.add)
-        return json(answer.finished())
+        return json(answer.finished(), headers=headers)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from headstart.api import options, problems, refusals
 from headstart.api.wire import chat as wire
 from headstart.errors import InvalidRequest
-from headstart.types import CacheOptions, Message, PromptSettings, Request, Sampling, Text, ToolCall
+from headstart.types import Message, PromptSettings, Request, Sampling, Text, ToolCall
 
 MAX_BIAS = 100
 """OpenAI's bound of a `logit_bias` value, either way."""
@@ -16,9 +16,9 @@ MAX_BIAS = 100
 def request_of(body: wire.ChatBody) -> Request:
     """A request to answer. Raises `InvalidRequest`."""
     refusals.check(body, refusals.CHAT)
-    refusals.check_tool_choice(body.tool_choice)
     options.check_metadata(body.metadata)
     options.check_stream_options(body.stream, body.stream_options)
+    tools = options.chat_tools(body.tools)
     settings = PromptSettings(
         parallel_tool_calls=body.parallel_tool_calls is not False,
         format=options.output_format(body.response_format, "response_format"),
@@ -40,10 +40,11 @@ def request_of(body: wire.ChatBody) -> Request:
     return Request(
         model=body.model,
         messages=_messages(body.messages),
-        tools=options.chat_tools(body.tools),
+        tools=tools,
+        tool_choice=options.tool_choice(body, tools),
         settings=settings,
         sampling=sampling,
-        cache=CacheOptions(body.prompt_cache_key, body.prompt_cache_retention),
+        cache=options.cache_options(body),
     )
 
 
@@ -153,8 +154,7 @@ def _content(content: str | Iterable[wire.Part], at: str) -> tuple[Text, ...]:
 def _part(part: wire.Part, at: str) -> Text:
     match part:
         case wire.Text():
-            refusals.check_breakpoint(part.prompt_cache_breakpoint, at)
-            return Text(part.text, f"{at}.text")
+            return Text(part.text, f"{at}.text", options.breakpoint_of(part.prompt_cache_breakpoint))
         case wire.Refusal():
             return Text(part.refusal, f"{at}.refusal")
         case _:

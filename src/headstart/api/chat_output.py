@@ -10,10 +10,11 @@ import msgspec
 
 from headstart import __version__
 from headstart.api import sse
-from headstart.api.usage import chat_usage, logprob
+from headstart.api.output_items import CallItem, Grown, MessageItem, Opened, OutputItems, Step
+from headstart.api.usage import chat_usage
 from headstart.errors import EngineFailed, RequestError
 from headstart.pipeline import Completion, ServedModel
-from headstart.types import CacheReport, Delta, Event, Finished, Request, Started
+from headstart.types import CacheReport, Delta, Event, Finished, Placed, Request, Started
 
 encode = msgspec.json.encode
 
@@ -34,46 +35,74 @@ class ChatObject:
         self, request: Request, completion: Completion, clock: Callable[[], float], token: Callable[[int], str]
     ) -> None:
         self.wants_logprobs = request.sampling.logprobs is not None
+        self.id = f"chatcmpl-{token(15)}"
         self.constant = {
-            "id": f"chatcmpl-{token(15)}",
+            "id": self.id,
             "created": int(clock()),
             "model": completion.model.name,
             "service_tier": "default",
             "system_fingerprint": fingerprint(completion.model),
         }
-        self._text: list[str] = []
-        self._logprobs: list[dict[str, Any]] = []
+        self._output = OutputItems(completion, token)
         self._report = CacheReport()
         self._finished: Finished | None = None
         self._generation = completion.model.generation
         self._prompt_tokens = len(completion.prompt.tokens)
 
+    @property
+    def may_call(self) -> bool:
+        """Whether the answer may be calls, without any text."""
+        return self._output.may_call
+
     def add(self, event: Event) -> None:
         """Take one event."""
+        self.take(event)
+
+    def take(self, event: Event) -> list[Step]:
+        """Take one event; what becomes of the output."""
         match event:
             case Delta():
-                self._text.append(event.text)
-                self._logprobs.extend(logprob(token) for token in event.logprobs)
+                return self._output.take(event)
             case Started():
                 self._report = event.report
+                return self._output.start()
             case Finished():
                 self._finished = event
+                return self._output.finish(event, empty=False)
+            case Placed():
+                return []
 
     def finished(self) -> dict[str, Any]:
         """The object at its end."""
+        messages = [item for item in self._output.items if isinstance(item, MessageItem)]
+        calls = [
+            {"id": item.call_id, "type": "function", "function": {"name": item.name, "arguments": item.arguments}}
+            for item in self._output.items
+            if isinstance(item, CallItem)
+        ]
+        logprobs = [logprob for message in messages for logprob in message.logprobs]
+        text = "".join(message.text for message in messages)
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": "".join(self._text),
+            "content": text if text or not calls else None,
             "refusal": None,
             "annotations": [],
         }
+        if calls:
+            message["tool_calls"] = calls
         choice = {
             "index": 0,
             "message": message,
-            "logprobs": {"content": self._logprobs, "refusal": None} if self.wants_logprobs else None,
-            "finish_reason": self.finish.reason,
+            "logprobs": {"content": logprobs, "refusal": None} if self.wants_logprobs else None,
+            "finish_reason": self.finish_reason,
         }
         return {**self.constant, "object": "chat.completion", "choices": [choice], "usage": self.usage()}
+
+    @property
+    def finish_reason(self) -> str:
+        """`length` at the token limit; `tool_calls` if the client has functions to run; else `stop`."""
+        called = any(isinstance(item, CallItem) for item in self._output.items)
+        return "tool_calls" if called and self.finish.reason == "stop" else self.finish.reason
 
     @property
     def finish(self) -> Finished:
@@ -88,11 +117,12 @@ class ChatObject:
 
 
 class ChatScript:
-    """Chunks: the role, the text, the reason it ended, the usage if asked for, `[DONE]`. Implements `sse.Script`."""
+    """Chunks: the role, text and calls, why it ended, the usage if asked for, `[DONE]`. Implements `sse.Script`."""
 
     def __init__(self, completion: ChatObject, *, include_usage: bool) -> None:
         self._completion = completion
         self._include_usage = include_usage
+        self._calls = 0
         # Every chunk is the same but for its choices: `head`, choices, `tail`.
         constant = encode({**completion.constant, "object": "chat.completion.chunk"})
         self._head = b"data: %b," % constant[:-1]
@@ -100,39 +130,46 @@ class ChatScript:
 
     def opening(self) -> bytes:
         """The role alone."""
-        return self._chunk({"role": "assistant", "content": "", "refusal": None})
+        content = None if self._completion.may_call else ""
+        return self._chunk({"role": "assistant", "content": content, "refusal": None})
 
     def event(self, event: Event) -> bytes:
-        """A chunk per delta; the ending."""
-        self._completion.add(event)
-        match event:
-            case Delta():
-                return self._text(event)
-            case Finished():
-                return self._ending(event)
-            case _:
-                return b""
+        """Chunks of text and calls; the ending."""
+        chunks = b"".join(map(self._told, self._completion.take(event)))
+        return chunks + self._ending() if isinstance(event, Finished) else chunks
 
     def failure(self, error: RequestError) -> bytes:
         """A chunk that holds the error; no `[DONE]` follows."""
         body = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
         return sse.unnamed(encode({"error": body}))
 
-    def _text(self, delta: Delta) -> bytes:
-        if not delta.text and not delta.logprobs:
-            return b""
-        logprobs = b"null"
-        if delta.logprobs:
-            logprobs = encode({"content": [logprob(token) for token in delta.logprobs], "refusal": None})
+    def _told(self, step: Step) -> bytes:
+        match step:
+            case Grown(MessageItem(), text, logprobs):
+                return self._text(text, logprobs)
+            case Grown(CallItem(), text, _):
+                return self._call({"function": {"arguments": text}})
+            case Opened(CallItem() as item):
+                self._calls += 1
+                function = {"name": item.name, "arguments": ""}
+                return self._call({"id": item.call_id, "type": "function", "function": function})
+            case _:
+                return b""
+
+    def _call(self, call: dict[str, Any]) -> bytes:
+        return self._chunk({"tool_calls": [{"index": self._calls - 1, **call}]})
+
+    def _text(self, text: str, logprobs: list[dict[str, Any]]) -> bytes:
+        told = encode({"content": logprobs, "refusal": None}) if logprobs else b"null"
         return b'%b"choices":[{"index":0,"delta":{"content":%b},"logprobs":%b,"finish_reason":null}]%b' % (
             self._head,
-            encode(delta.text),
-            logprobs,
+            encode(text),
+            told,
             self._tail,
         )
 
-    def _ending(self, finished: Finished) -> bytes:
-        ending = self._chunk({}, finished.reason)
+    def _ending(self) -> bytes:
+        ending = self._chunk({}, self._completion.finish_reason)
         if self._include_usage:
             ending += b'%b"choices":[],"usage":%b}\n\n' % (self._head, encode(self._completion.usage()))
         return ending + sse.unnamed(b"[DONE]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -35,6 +36,24 @@ def decode(body: bytes | msgspec.Raw, kind: type[T], at: str = "") -> T:
     except RecursionError:
         raise problems.too_deep(at) from None
     return value
+
+
+def query(items: Iterable[tuple[str, str]], kind: type[T]) -> T:
+    """The parameters of a query string as `kind`; `name[]`, which may come several times, is a list.
+
+    Raises `InvalidRequest` as `decode` does.
+    """
+    given: dict[str, Any] = {}
+    for name, value in items:
+        if name.endswith("[]"):
+            earlier = given.get(name[:-2])
+            given[name[:-2]] = [*earlier, value] if isinstance(earlier, list) else [value]
+        else:
+            given[name] = value
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise problems.invalid(str(error), msgspec.json.encode(given), kind, "") from None
 
 
 def tree(body: bytes | msgspec.Raw, at: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,26 +16,34 @@ from headstart.api import decoding
 from headstart.api.auth import KeyRing
 from headstart.api.connection import closing, read_body, unless_gone
 from headstart.errors import Unauthenticated
-from headstart.pipeline import Pipeline
+from headstart.pipeline import Completion, Pipeline, Placement
+from headstart.store.responses import ResponseStore
 from headstart.types import Event
 
+P = ParamSpec("P")
 T = TypeVar("T")
-U = TypeVar("U")
 
 OWN_HOSTS = ("localhost", "127.0.0.1", "::1")
 THREADED_BYTES = 256 * 1024
-"""Bodies beyond this are decoded off the event loop."""
+"""Bodies beyond this are worked on off the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """`clock` gives Unix time in seconds; `token(n)` n random bytes in hexadecimal; `max_body` is in bytes."""
+    """`clock` gives Unix time in seconds; `token(n)` n random bytes in hexadecimal; `max_body` is in bytes.
+
+    `store`: None where nothing can be stored. `store_default` is for requests that don't say; nothing of the
+    organisations under `zero_data_retention` is ever stored.
+    """
 
     pipeline: Pipeline
     keys: KeyRing
     max_body: int
     clock: Callable[[], float]
     token: Callable[[int], str]
+    store: ResponseStore | None = None
+    store_default: bool = False
+    zero_data_retention: frozenset[str] = frozenset()
 
     def organisation(self, request: Request) -> str:
         """Who asks. Raises `Unauthenticated`.
@@ -47,18 +55,23 @@ class Desk:
             raise Unauthenticated("Web pages of other hosts are served with an API key only; this server has none.")
         return self.keys.authenticate(request.headers.get("authorization"))
 
-    async def body(self, request: Request, kind: type[T], convert: Callable[[T], U]) -> tuple[T, U]:
-        """What is asked, as it came and as `convert` makes it. Raises `InvalidRequest`, `BodyTooLarge`.
-
-        A large body is worked on in a thread: others wait for the event loop.
-        """
+    async def body(self, request: Request, kind: type[T]) -> tuple[T, int]:
+        """What is asked, and its size in bytes. Raises `InvalidRequest`, `BodyTooLarge`."""
         raw = await read_body(request, self.max_body)
+        return await aside(len(raw), decoding.decode, raw, kind), len(raw)
 
-        def work() -> tuple[T, U]:
-            body = decoding.decode(raw, kind)
-            return body, convert(body)
+    async def place(self, request: Request, completion: Completion, id: str) -> Placement:
+        """Wait for the request's place in the engine. Raises what the engine raises, and `ClientGone`."""
+        try:
+            return await unless_gone(request.receive, self.pipeline.place(completion, id))
+        except BaseException:
+            async with closing(completion.events):
+                raise
 
-        return await asyncio.to_thread(work) if len(raw) > THREADED_BYTES else work()
+
+async def aside(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Work on `size` bytes of a client's: in a thread if they are many, since others wait for the event loop."""
+    return await asyncio.to_thread(work, *args, **kwargs) if size > THREADED_BYTES else work(*args, **kwargs)
 
 
 async def collect(request: Request, events: AsyncIterator[Event], add: Callable[[Event], None]) -> None:

@@ -247,6 +247,6 @@ _TRANSLATIONS: list[tuple[re.Pattern[str], Callable[[re.Match[str], _Where], Inv
     (re.compile(r"Expected `(?P<kind>\w+)[^`]*` of length (?P<sign>[<>]=) (?P<bound>\d+)"), _wrong_length),
     (re.compile(r"Expected `str` matching regex (?P<pattern>.+)"), _wrong_pattern),
     (re.compile(r"Object missing required field `(?P<name>.+)`"), _missing),
-    (re.compile(r"Object contains unknown field `(?P<name>.+)`", re.DOTALL), _unknown),
+    (re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL), _unknown),
     (re.compile(r"Invalid (?:enum )?value .+", re.DOTALL), _wrong_value),
 ]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from headstart.errors import InvalidRequest, UnsupportedFeature
+from headstart.errors import UnsupportedFeature
 
 
 class Refusal(NamedTuple):
@@ -17,17 +17,11 @@ class Refusal(NamedTuple):
     harmless: tuple[Any, ...] = ()
 
 
-_CACHE_OPTIONS = Refusal(
-    "The models served here follow the interval rules: every prefix of 1024 tokens and more is cached without marks. "
-    "Use 'prompt_cache_key' and 'prompt_cache_retention'."
-)
 _SERVICE_TIER = Refusal("Every request is served alike. Use 'default' or leave it out.", ("auto", "default"))
 _MODERATION = Refusal("No moderation model runs here. Moderate before you send, or after.")
-_STATE = "Responses are not stored. Send the whole conversation in 'input': its prefix is read from the cache."
 
 PROMPT: Mapping[str, Refusal] = {
-    "previous_response_id": Refusal(_STATE),
-    "conversation": Refusal(_STATE),
+    "conversation": Refusal("Go on from a stored response with 'previous_response_id', or send the whole in 'input'."),
     "truncation": Refusal("Nothing is dropped from an input that is too long. Use 'disabled'.", ("disabled",)),
 }
 """What shapes the prompt of the Responses API."""
@@ -43,7 +37,6 @@ RESPONSES: Mapping[str, Refusal] = {
     "image": Refusal("No model here sees images."),
     "moderation": _MODERATION,
     "prompt": Refusal("No prompt templates are stored here. Send the text in 'instructions' and 'input'."),
-    "prompt_cache_options": _CACHE_OPTIONS,
     "service_tier": _SERVICE_TIER,
 }
 CHAT: Mapping[str, Refusal] = {
@@ -54,7 +47,6 @@ CHAT: Mapping[str, Refusal] = {
     "moderation": _MODERATION,
     "n": Refusal("One choice is generated. Use 1, and send the request again for another.", (1,)),
     "prediction": Refusal("Leave it out: the output is the same without."),
-    "prompt_cache_options": _CACHE_OPTIONS,
     "service_tier": _SERVICE_TIER,
     "web_search_options": Refusal("Nothing here searches the web. Put what was found into the messages."),
 }
@@ -66,25 +58,6 @@ def check(body: msgspec.Struct, table: Mapping[str, Refusal]) -> None:
         value = getattr(body, name, None)
         if value is not None and value not in refusal.harmless:
             raise refused(f"'{name}'", name, refusal.instead)
-
-
-def check_breakpoint(mark: Any, at: str) -> None:
-    """A content block's `prompt_cache_breakpoint`."""
-    if mark is not None:
-        raise refused("'prompt_cache_breakpoint'", f"{at}.prompt_cache_breakpoint", _CACHE_OPTIONS.instead)
-
-
-def check_tool_choice(choice: str | dict[str, Any] | None) -> None:
-    """`auto` and `none` are served; nothing forces a call yet."""
-    if choice is None or choice in ("auto", "none"):
-        return
-    if isinstance(choice, str) and choice != "required":
-        raise InvalidRequest(
-            f"Invalid value: '{choice[:64]}'. Supported values are: 'none' and 'auto'.",
-            param="tool_choice",
-            code="invalid_value",
-        )
-    raise refused("A 'tool_choice' that forces or limits calls", "tool_choice", "Use 'auto' or 'none'.")
 
 
 def refused(what: str, param: str, instead: str) -> UnsupportedFeature:

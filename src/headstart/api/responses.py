@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headstart.api import responses_input
-from headstart.api.desk import Desk, collect, json
+from headstart.api import conversations, responses_input
+from headstart.api.desk import Desk, aside, collect, json
+from headstart.api.items import input_items, size_of
 from headstart.api.responses_output import ResponseObject, ResponseScript
 from headstart.api.sse import EventStream
+from headstart.api.usage import cache_header
 from headstart.api.wire.responses import InputTokensBody, ResponsesBody
 
 
@@ -21,22 +23,38 @@ class Responses:
     desk: Desk
 
     async def create(self, request: Request) -> Response:
-        """Answer, whole or as a stream."""
+        """Answer, whole or as a stream. Who sees the end of an answer can go on from it: it is stored by then."""
         desk = self.desk
         organisation = desk.organisation(request)
-        body, asked = await desk.body(request, ResponsesBody, responses_input.request_of)
+        body, size = await desk.body(request, ResponsesBody)
+        turn = await conversations.turn(desk, organisation, body.previous_response_id, body.store)
+        body.store = turn.store is not None
+        asked = await aside(size + size_of(turn.earlier), responses_input.request_of, body, turn.earlier)
+        items = await aside(size, input_items, body.input, turn.earlier, desk.token) if body.store else ()
         completion = await desk.pipeline.start(asked, organisation)
         answer = ResponseObject(body, asked, completion, desk.clock, desk.token)
+        placement = await desk.place(request, completion, answer.id)
+        answer.compared(placement.comparison)
+        headers = cache_header(placement.explanation, completion.model.generation)
         if body.stream:
-            return EventStream(completion.events, ResponseScript(answer))
+            script = ResponseScript(answer)
+
+            async def ending() -> bytes:
+                await turn.keep(answer, items)
+                return script.closing()
+
+            return EventStream(completion.events, script, headers, ending)
         await collect(request, completion.events, answer.add)
-        return json(answer.finished())
+        await turn.keep(answer, items)
+        return json(answer.finished(), headers=headers)
 
     async def count(self, request: Request) -> Response:
         """How many input tokens a request would have."""
         desk = self.desk
         organisation = desk.organisation(request)
+        body, size = await desk.body(request, InputTokensBody)
+        turn = await conversations.turn(desk, organisation, body.previous_response_id, False)
         served = desk.pipeline.models
-        _, asked = await desk.body(request, InputTokensBody, lambda body: responses_input.countable(body, served))
+        asked = await aside(size + size_of(turn.earlier), responses_input.countable, body, served, turn.earlier)
         prompt = await desk.pipeline.render(asked, organisation)
         return json({"object": "response.input_tokens", "input_tokens": len(prompt.tokens)})

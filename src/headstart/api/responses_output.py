@@ -8,11 +8,23 @@ from typing import Any
 import msgspec
 
 from headstart.api import sse
-from headstart.api.usage import logprob, responses_usage
+from headstart.api.output_items import Closed, Grown, Opened, OutputItems, Step
+from headstart.api.usage import cache_options, diagnostics, responses_usage
 from headstart.api.wire.responses import ResponsesBody
 from headstart.errors import EngineFailed, RequestError
 from headstart.pipeline import Completion
-from headstart.types import CacheReport, Delta, Event, Finished, OutputFormat, Request, Started, Tool
+from headstart.types import (
+    CacheReport,
+    Comparison,
+    Delta,
+    Event,
+    Finished,
+    OutputFormat,
+    Placed,
+    Request,
+    Started,
+    Tool,
+)
 
 encode = msgspec.json.encode
 
@@ -32,11 +44,11 @@ class ResponseObject:
         token: Callable[[int], str],
     ) -> None:
         self.id = f"resp_{token(24)}"
-        self.item_id = f"msg_{token(24)}"
-        self.logprobs: list[dict[str, Any]] = []
-        self._text: list[str] = []
+        self._output = OutputItems(completion, token)
+        self._prewarm = request.cache.prewarm
         self._report = CacheReport()
         self._finished: Finished | None = None
+        self._completed_at: int | None = None
         self._clock = clock
         self._generation = completion.model.generation
         self._input_tokens = len(completion.prompt.tokens)
@@ -44,19 +56,22 @@ class ResponseObject:
 
     def add(self, event: Event) -> None:
         """Take one event."""
+        self.take(event)
+
+    def take(self, event: Event) -> list[Step]:
+        """Take one event; what becomes of the output."""
         match event:
             case Delta():
-                self._text.append(event.text)
-                self.logprobs.extend(logprob(token) for token in event.logprobs)
+                return self._output.take(event)
             case Started():
                 self._report = event.report
+                return [] if self._prewarm else self._output.start()
             case Finished():
                 self._finished = event
-
-    @property
-    def text(self) -> str:
-        """The output so far."""
-        return "".join(self._text)
+                self._completed_at = int(self._clock())
+                return self._output.finish(event, empty=self._prewarm)
+            case Placed():
+                return []
 
     def in_progress(self) -> dict[str, Any]:
         """The object before its output."""
@@ -68,13 +83,21 @@ class ResponseObject:
             raise EngineFailed("The engine ended without finishing its answer.")
         ending: dict[str, Any] = {
             "status": self.status,
-            "completed_at": int(self._clock()),
-            "output": [self.item()],
+            "completed_at": self._completed_at,
+            "output": [item.json() for item in self._output.items],
             "usage": responses_usage(self._input_tokens, self._finished.output_tokens, self._report, self._generation),
         }
         if self.status == "incomplete":
             ending |= {"completed_at": None, "incomplete_details": {"reason": "max_output_tokens"}}
         return self._fields | ending
+
+    def compared(self, comparison: Comparison | None) -> None:
+        """What the comparison says that the request asked for."""
+        self._fields["prompt_cache_diagnostics"] = diagnostics(comparison)
+
+    def not_stored(self) -> None:
+        """The store failed: the answer says so, and is answered all the same."""
+        self._fields["store"] = False
 
     def failed(self, error: RequestError) -> dict[str, Any]:
         """The object of an answer that broke off."""
@@ -89,15 +112,6 @@ class ResponseObject:
             return "in_progress"
         return "incomplete" if self._finished.reason == "length" else "completed"
 
-    def item(self) -> dict[str, Any]:
-        """The one item of `output`. Without content while it is in progress."""
-        content = [self.part()] if self._finished is not None else []
-        return {"id": self.item_id, "type": "message", "status": self.status, "role": "assistant", "content": content}
-
-    def part(self) -> dict[str, Any]:
-        """The one part of the item's content, with the text so far."""
-        return {"type": "output_text", "annotations": [], "logprobs": self.logprobs, "text": self.text}
-
 
 class ResponseScript:
     """The documented sequence of events: `response.created` … `response.completed`. Implements `sse.Script`."""
@@ -105,11 +119,6 @@ class ResponseScript:
     def __init__(self, response: ResponseObject) -> None:
         self._response = response
         self._number = 0
-        # A delta is sent for every token: all of it but the text and the number is the same.
-        self._delta = (
-            b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","item_id":"%b",'
-            b'"output_index":0,"content_index":0,"delta":' % response.item_id.encode()
-        )
 
     def opening(self) -> bytes:
         """The response, twice: created and in progress."""
@@ -120,52 +129,26 @@ class ResponseScript:
 
     def event(self, event: Event) -> bytes:
         """Deltas as they come; what frames them before the first and after the last."""
-        self._response.add(event)
-        match event:
-            case Delta():
-                return self._text_delta(event)
-            case Started():
-                return self._item_added()
-            case Finished():
-                return self._finished()
+        return b"".join(map(self._told, self._response.take(event)))
+
+    def closing(self) -> bytes:
+        """`response.completed` or `response.incomplete`: the whole object, once it is stored."""
+        return self._event(f"response.{self._response.status}", {"response": self._response.finished()})
 
     def failure(self, error: RequestError) -> bytes:
         """`response.failed`."""
         return self._event("response.failed", {"response": self._response.failed(error)})
 
-    def _text_delta(self, delta: Delta) -> bytes:
-        if not delta.text and not delta.logprobs:
-            return b""
-        logprobs = b"[]"
-        if delta.logprobs:
-            logprobs = encode(self._response.logprobs[-len(delta.logprobs) :])
-        self._number += 1
-        return b'%b%b,"logprobs":%b,"sequence_number":%d}\n\n' % (
-            self._delta,
-            encode(delta.text),
-            logprobs,
-            self._number - 1,
-        )
-
-    def _item_added(self) -> bytes:
-        return self._event(
-            "response.output_item.added", {"output_index": 0, "item": self._response.item()}
-        ) + self._event("response.content_part.added", self._place() | {"part": self._response.part()})
-
-    def _finished(self) -> bytes:
-        response, place = self._response, self._place()
-        text = {"text": response.text, "logprobs": response.logprobs}
-        return b"".join(
-            (
-                self._event("response.output_text.done", place | text),
-                self._event("response.content_part.done", place | {"part": response.part()}),
-                self._event("response.output_item.done", {"output_index": 0, "item": response.item()}),
-                self._event(f"response.{response.status}", {"response": response.finished()}),
-            )
-        )
-
-    def _place(self) -> dict[str, Any]:
-        return {"item_id": self._response.item_id, "output_index": 0, "content_index": 0}
+    def _told(self, step: Step) -> bytes:
+        match step:
+            case Grown(item, text, logprobs):
+                self._number += 1
+                return b'%b,"sequence_number":%d}\n\n' % (item.delta(text, logprobs), self._number - 1)
+            case Opened(item):
+                events = item.opening()
+            case Closed(item):
+                events = item.closing()
+        return b"".join(self._event(name, fields) for name, fields in events)
 
     def _event(self, name: str, fields: dict[str, Any]) -> bytes:
         data = encode({"type": name, **fields, "sequence_number": self._number})
@@ -176,6 +159,7 @@ class ResponseScript:
 def _echo(body: ResponsesBody, request: Request, completion: Completion) -> dict[str, Any]:
     """Every field of a Response, with the options as they were applied."""
     sampling, settings = request.sampling, request.settings
+    applied = completion.model.rules.applied(request.cache, completion.record.namespace.organisation)
     return {
         "id": "",
         "object": "response",
@@ -191,15 +175,15 @@ def _echo(body: ResponsesBody, request: Request, completion: Completion) -> dict
         "model": completion.model.name,
         "output": [],
         "parallel_tool_calls": settings.parallel_tool_calls,
-        "previous_response_id": None,
+        "previous_response_id": body.previous_response_id,
         "prompt_cache_key": request.cache.key,
-        "prompt_cache_retention": request.cache.retention or completion.model.rules.default_retention,
-        "prompt_cache_options": None,
+        "prompt_cache_retention": applied.retention,
+        "prompt_cache_options": cache_options(applied),
         "prompt_cache_diagnostics": None,
         "reasoning": {"effort": settings.reasoning_effort, "summary": None},
         "safety_identifier": body.safety_identifier,
         "service_tier": "default",
-        "store": False,  # nothing is kept, whatever was asked
+        "store": bool(body.store),
         "temperature": sampling.temperature,
         "text": {"format": _format(settings.format), "verbosity": settings.verbosity or "medium"},
         "tool_choice": body.tool_choice or "auto",

@@ -6,7 +6,7 @@ what the engine itself bounds. A client that goes away ends the engine's work at
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol
 
 from starlette.responses import Response
@@ -40,14 +40,22 @@ class Script(Protocol):
 
 
 class EventStream(Response):
-    """A 200 whose body is an engine's events told by a script."""
+    """A 200 whose body is an engine's events told by a script. `ending`, if given, is awaited for the last bytes, when
+    the engine has said everything: what has to be done before the client knows."""
 
-    def __init__(self, events: AsyncIterator[Event], script: Script) -> None:
+    def __init__(
+        self,
+        events: AsyncIterator[Event],
+        script: Script,
+        headers: Mapping[str, str],
+        ending: Callable[[], Awaitable[bytes]] | None = None,
+    ) -> None:
         self.status_code = 200
         self.background = None
-        self.init_headers(HEADERS)
+        self.init_headers({**HEADERS, **headers})
         self._events = events
         self._script = script
+        self._ending = ending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """ASGI."""
@@ -66,6 +74,8 @@ class EventStream(Response):
             async for event in self._events:
                 if chunk := self._script.event(event):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if self._ending is not None:
+                last = await self._ending()
         except RequestError as error:
             last = self._script.failure(error)
         except Exception as error:

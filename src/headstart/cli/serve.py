@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-DEMO_NAME = "gpt-4.1-mini"
-"""What the demo model is called, so that OpenAI's examples run unchanged."""
+DEMO_NAMES = {"interval": "gpt-4.1-mini", "breakpoint": "gpt-5.6"}
+"""What the demo model is called under each generation of rules, so that OpenAI's examples run unchanged."""
 
 
 def serve(
@@ -23,7 +23,10 @@ def serve(
     name: Annotated[str | None, typer.Option(help="What clients call it. Default: the file's name.")] = None,
     generation: Annotated[
         str | None,
-        typer.Option(help="Cache rules: interval (breakpoint comes with a later version). Default: interval"),
+        typer.Option(
+            help="Cache rules: interval (as gpt-4o to gpt-5.5) or breakpoint (as gpt-5.6). Default: interval; "
+            "the demo model is served under both."
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A headstart.toml; options given here take precedence.")] = None,
     data_dir: Annotated[
@@ -31,6 +34,10 @@ def serve(
         typer.Option(help="Where the demo model and the keys are. Default: ~/.local/share/headstart"),
     ] = None,
     ram_cache: Annotated[str | None, typer.Option(help="Memory for idle prefixes. Default: 2GiB")] = None,
+    store: Annotated[
+        bool | None,
+        typer.Option("--store", help="Store responses unless a request says otherwise, as OpenAI does. Default: no"),
+    ] = None,
     max_sequences: Annotated[int | None, typer.Option(help="Requests computed at once. Default: 8")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens of all running requests together. Default: 32768")] = None,
 ) -> None:
@@ -50,6 +57,7 @@ def serve(
                 data_dir=str(data_dir) if data_dir else None,
                 models=models(model, name, generation),
                 engine=overrides(ram_cache=ram_cache, max_sequences=max_sequences, context_cells=context) or None,
+                store={"default": True} if store else None,
             ),
         )
     )
@@ -65,4 +73,5 @@ def models(model: str | None, name: str | None, generation: str | None) -> list[
     given = overrides(file=model, name=name, generation=generation)
     if not given:
         return None
-    return [{"name": Path(model).stem if model else DEMO_NAME, **given}]
+    demo = DEMO_NAMES.get(generation or "interval", DEMO_NAMES["interval"])
+    return [{"name": Path(model).stem if model else demo, **given}]

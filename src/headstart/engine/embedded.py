@@ -27,6 +27,7 @@ from headstart.engine.llama import LlamaContext, LlamaModel, LlamaSampler
 from headstart.engine.pages import pages_for
 from headstart.engine.scheduler import Budget, Scheduler
 from headstart.engine.sequence import Sequence
+from headstart.engine.text import shown
 from headstart.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, Overloaded, RequestError
 from headstart.types import BLOCK_TOKENS, Event, Finished, ModelInfo, Plan, Prompt, Sampling
 
@@ -145,9 +146,8 @@ class EmbeddedEngine:
         max_tokens = min(wanted, room)
         stream = EventStream(asyncio.get_running_loop(), self._forget)
         sampler = LlamaSampler(self._model, sampling, max_tokens)
-        stream.sequence = Sequence(
-            prompt.tokens, plan, sampling, sampler, self._model, max_tokens, self._sender(stream)
-        )
+        vocabulary = shown(self._model, self._model.tokenizer.control, sampling.calls)
+        stream.sequence = Sequence(prompt.tokens, plan, sampling, sampler, vocabulary, max_tokens, self._sender(stream))
         self._open.add(id(stream))
         self._inbox.put(stream.sequence)
         return stream

@@ -1,7 +1,8 @@
 """An engine without a model, for tests: ours, and those of people who build on Headstart.
 
-Its output is English words that follow from the prompt's tokens alone, the same in every run. Everything else is as
-with a real engine: the cache's rules, limits, stop strings, log-probabilities, cancellation, overload, failure.
+Its output is English words that follow from the prompt's tokens alone, the same in every run; where a call has to be
+made, one with the simplest arguments of its schema. Everything else is as with a real engine: the cache's rules,
+limits, stop strings, log-probabilities, cancellation, overload, failure.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ from headstart.engine.index import Index
 from headstart.engine.text import TextStream
 from headstart.errors import ContextLengthExceeded, EngineFailed, Overloaded
 from headstart.types import (
-    BLOCK_TOKENS,
     CacheReport,
     Delta,
     Event,
     Finished,
     ModelInfo,
-    OutputFormat,
+    Placed,
     Plan,
     Prompt,
     Sampling,
@@ -45,6 +45,7 @@ class FakeEngine:
 
     `delay`: seconds before each output token. `capacity`: requests at once, one more gets `Overloaded`; all of them
     run. `output_tokens`: words after which an answer ends by itself. `fail_after`: tokens after which each fails.
+    `answer`: what every answer says instead, four characters a token, as a call that a client's loop is tested with.
     All of them may be changed while it runs.
     """
 
@@ -58,11 +59,13 @@ class FakeEngine:
         context_length: int = 32_768,
         output_tokens: int = 16,
         fail_after: int | None = None,
+        answer: str | None = None,
     ) -> None:
         self.delay = delay
         self.capacity = capacity
         self.output_tokens = output_tokens
         self.fail_after = fail_after
+        self.answer = answer
         self._index = index
         self._clock = clock
         self._info = ModelInfo(context_length, 200_000, "fake engine, no model")
@@ -104,13 +107,15 @@ class FakeEngine:
         self._closed = True
 
     async def _compute(self, prompt: Prompt, plan: Plan, sampling: Sampling) -> AsyncIterator[Event]:
-        yield Started(self._prefill(plan))
+        report = self._prefill(plan)
+        yield Placed(report)
+        yield Started(report)
         limit = self._info.context_length - plan.length
         if sampling.max_tokens is not None:
             limit = min(limit, sampling.max_tokens)
         output = TextStream(sampling.stop)
         count = 0
-        for token in _tokens(prompt, sampling.format, self.output_tokens):
+        for token in _tokens(prompt, sampling, self.output_tokens, self.answer):
             if count == limit:
                 break
             await asyncio.sleep(self.delay)
@@ -125,19 +130,18 @@ class FakeEngine:
         if held := output.finish():
             yield Delta(held)
         # A natural end takes one more token, the end of the turn.
-        yield Finished("length", count) if count == limit else Finished("stop", count + 1)
+        yield Finished("length", count) if 0 < count == limit else Finished("stop", count + bool(limit))
 
     def _prefill(self, plan: Plan) -> CacheReport:
         now = self._clock()
-        read = self._index.match(plan, now)
-        if read:
-            self._index.read(plan, read, now)
         self._index.expire(now)
-        self._index.write(plan, plan.length // BLOCK_TOKENS * BLOCK_TOKENS, now)
+        read = self._index.match(plan, now)
+        lost = self._index.lost(plan, read, now)
+        self._index.read(plan, read, now)
+        self._index.write(plan, now)
         self._prefilled += plan.length - read
         self._read += read
-        longest = max(plan.writes, default=0)
-        return CacheReport(read=read, written=max(longest - read, 0), prefilled=plan.length - read, from_ram=read)
+        return CacheReport(read, plan.written(read), plan.length - read, from_ram=read, lost=lost)
 
 
 class _Run:
@@ -164,16 +168,29 @@ class _Run:
         await self._events.aclose()  # type: ignore[attr-defined]  # a generator, typed as the iterator it is used as
 
 
-def _tokens(prompt: Prompt, format: OutputFormat, count: int) -> Iterator[str]:
+def _tokens(prompt: Prompt, sampling: Sampling, count: int, answer: str | None) -> Iterator[str]:
     digest = hashlib.blake2b(prompt.tokens.tobytes(), digest_size=32).digest()
     words = (WORDS[hashlib.blake2b(digest, salt=n.to_bytes(16)).digest()[0] % len(WORDS)] for n in itertools.count())
-    if format.kind == "text":
+    text = _made(sampling, words) if answer is None else answer
+    if text is None:
         for n, word in enumerate(itertools.islice(words, count)):
             yield f" {word}" if n else word
         return
-    value = {"answer": next(words)} if format.schema is None else _instance(format.schema, format.schema, words)
-    text = json.dumps(value)
     yield from (text[at : at + 4] for at in range(0, len(text), 4))
+
+
+def _made(sampling: Sampling, words: Iterator[str]) -> str | None:
+    """A call where one has to be made, JSON where it is asked for; None: any text will do."""
+    format, calls = sampling.format, sampling.calls
+    if calls is not None and calls.required:
+        function = calls.functions[0]
+        schema = function.parameters or {}
+        return calls.syntax.written([(function.name, json.dumps(_instance(schema, schema, words)))])
+    if format.kind == "text":
+        return None
+    return json.dumps(
+        {"answer": next(words)} if format.schema is None else _instance(format.schema, format.schema, words)
+    )
 
 
 def _instance(schema: Mapping[str, Any], root: Mapping[str, Any], words: Iterator[str], depth: int = 0) -> Any:

@@ -1,11 +1,13 @@
 """What stands between a client's JSON schema and llama.cpp's grammars, which recurse, trust their input, and ignore
-what they don't know. A schema that would not be kept to the letter is refused, naming the keyword.
+what they don't know. A schema that would not be kept to the letter is refused, naming the keyword; where a client asks
+for no more than an effort (a function that isn't `strict`), the keyword is left out.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from headstart.errors import InvalidRequest
@@ -17,6 +19,7 @@ MOST_VALUES = 500
 MOST_PROPERTIES = 500
 MOST_BYTES = 256 * 1024
 MOST_GROUPS = 2_000
+LITERALS = ("enum", "const", "properties")
 REPEATS = ("minLength", "maxLength", "minItems", "maxItems")
 FORMATS = ("date", "time", "date-time", "uuid")
 ANYTHING = ["object", "array", "string", "number", "boolean", "null"]
@@ -25,14 +28,18 @@ LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 TABLES = ("properties", "$defs", "definitions")
 KEPT = {"type", "required", "enum", "const", "$ref", "format", *REPEATS, *SCHEMAS, *LISTS, *TABLES}
 REMARKS = {"title", "description", "default", "examples", "$schema", "$id", "$comment", "deprecated", "strict"}
+Convert = Callable[[str], str]
+"""The JSON text of a schema to GBNF."""
 _SURROGATES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
 
 
 class SchemaReader:
-    """Turns one schema into what the converter understands. Raises `InvalidRequest`, with the path in `param`."""
+    """Turns one schema into what the converter understands. Raises `InvalidRequest`, with the path in `param`, for what
+    can't be kept; if not `strict`, that is left out instead."""
 
-    def __init__(self, param: str) -> None:
+    def __init__(self, param: str, *, strict: bool = True) -> None:
         self._param = param
+        self._strict = strict
         self._values = 0
 
     def read(self, schema: Any) -> dict[str, Any]:
@@ -50,28 +57,40 @@ class SchemaReader:
             raise self._error("A JSON schema is an object, or true.", path)
         result: dict[str, Any] = {}
         for key, value in node.items():
-            at = f"{path}.{key}"
-            if key in REMARKS:
-                continue
-            if key not in KEPT:
-                raise self._error(f"'{key}' in a JSON schema can't be enforced by this server. Leave it out.", at)
-            if key in TABLES:
-                self._expect(isinstance(value, Mapping) and len(value) <= MOST_PROPERTIES, key, at)
-                value = {name: self._node(inner, f"{at}.{name}") for name, inner in value.items()}
-            elif key in LISTS:
-                self._expect(isinstance(value, list), key, at)
-                value = [self._node(inner, f"{at}[{n}]") for n, inner in enumerate(value)]
-            elif key == "items" or (key == "additionalProperties" and not isinstance(value, bool)):
-                value = self._node(value, at)
-            else:
-                self._check_value(key, value, at)
-            result[key] = value
+            if key not in REMARKS:
+                try:
+                    result[key] = self._value(key, value, f"{path}.{key}")
+                except InvalidRequest:
+                    if self._strict:
+                        raise
         if {"minItems", "maxItems"} & result.keys() and not {"items", "prefixItems"} & result.keys():
             result["items"] = {"type": ANYTHING}
         for least, most in (("minLength", "maxLength"), ("minItems", "maxItems")):
             if result.get(least, 0) > result.get(most, MOST_REPEATS):
-                raise self._error(f"'{least}' is above '{most}'.", f"{path}.{least}")
+                if self._strict:
+                    raise self._error(f"'{least}' is above '{most}'.", f"{path}.{least}")
+                del result[least]
         return result
+
+    def _inner(self, node: Any, path: str) -> dict[str, Any]:
+        return self._node(node, path) or {"type": ANYTHING}  # the converter takes {} for an object
+
+    def _value(self, key: str, value: Any, at: str) -> Any:
+        if key not in KEPT:
+            raise self._error(f"'{key}' in a JSON schema can't be enforced by this server. Leave it out.", at)
+        literals = list(value) if key == "properties" and isinstance(value, Mapping) else value
+        if key in LITERALS and "\\" in json.dumps(literals, ensure_ascii=False):  # the converter doesn't escape twice
+            raise self._error(f"'{key}' can't hold quotes, backslashes or control characters on this server.", at)
+        if key in TABLES:
+            self._expect(isinstance(value, Mapping) and len(value) <= MOST_PROPERTIES, key, at)
+            return {name: self._inner(inner, f"{at}.{name}") for name, inner in value.items()}
+        if key in LISTS:
+            self._expect(isinstance(value, list), key, at)
+            return [self._inner(inner, f"{at}[{n}]") for n, inner in enumerate(value)]
+        if key == "items" or (key == "additionalProperties" and not isinstance(value, bool)):
+            return self._inner(value, at)
+        self._check_value(key, value, at)
+        return value
 
     def _check_value(self, key: str, value: Any, at: str) -> None:
         if key in REPEATS:
@@ -97,24 +116,50 @@ class SchemaReader:
         return InvalidRequest(f"Invalid JSON schema: {message}", param=path[:300], code="invalid_json_schema")
 
 
+def schema_grammar(schema: Any, param: str, convert: Convert, *, strict: bool = True) -> str:
+    """GBNF of a JSON schema that stands at `param`; `convert` is the converter. If not `strict`, as much of it as can
+    be kept, in the worst case any object."""
+    try:
+        return _converted(SchemaReader(param, strict=strict).read(schema), param, convert)
+    except InvalidRequest:
+        if strict:
+            raise
+        return _converted({"type": "object"}, param, convert)
+
+
+def _converted(schema: dict[str, Any], param: str, convert: Convert) -> str:
+    try:
+        grammar = convert(json.dumps(schema))
+    except Exception as error:  # third-party converter: KeyError, ValueError, RecursionError …
+        raise InvalidRequest(
+            f"This JSON schema can't be turned into a grammar: {type(error).__name__}: {str(error)[:200]}",
+            param=param,
+            code="invalid_json_schema",
+        ) from error
+    return repaired(grammar, param)
+
+
 def repaired(grammar: str, param: str) -> str:
     """The converter's grammar as llama.cpp needs it. Raises `InvalidRequest` for one that is too large or deep.
 
     The converter lets raw control characters into strings, which JSON doesn't allow, and writes characters beyond
     U+FFFF as two escapes, which llama.cpp reads as two characters.
     """
+    grammar = bounded(grammar.lstrip(), param).replace('[^"\\\\]', '[^"\\\\\\x7F\\x00-\\x1F]')
+    return _SURROGATES.sub(lambda pair: f"\\U{_character(pair[1], pair[2]):08X}", grammar)
+
+
+def bounded(grammar: str, param: str) -> str:
+    """The same. Raises `InvalidRequest` for one that would be too much for llama.cpp."""
     depth = deepest = 0
     for bracket in re.findall(r"[()]", grammar):
         depth += 1 if bracket == "(" else -1
         deepest = max(deepest, depth)
-    if len(grammar) > MOST_BYTES or deepest > MOST_GROUPS or "\\u0000" in grammar:
+    if len(grammar) > MOST_BYTES or deepest > MOST_GROUPS:
         raise InvalidRequest(
-            "This JSON schema is too large or too deep for a grammar, or holds a NUL character.",
-            param=param,
-            code="invalid_json_schema",
+            "This JSON schema is too large or too deep for a grammar.", param=param, code="invalid_json_schema"
         )
-    grammar = grammar.replace('[^"\\\\]', '[^"\\\\\\x7F\\x00-\\x1F]')
-    return _SURROGATES.sub(lambda pair: f"\\U{_character(pair[1], pair[2]):08X}", grammar.lstrip())
+    return grammar
 
 
 def _character(high: str, low: str) -> int:

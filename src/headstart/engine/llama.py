@@ -13,7 +13,6 @@ a sequence to the cells that are there and copies nothing.
 from __future__ import annotations
 
 import ctypes
-import json
 import logging
 import os
 import re
@@ -37,9 +36,9 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 import llama_cpp as ll
 from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
 
-from headstart.engine.grammar import SchemaReader, repaired
+from headstart.engine.call_grammar import answer_grammar
 from headstart.errors import InvalidRequest, StartError
-from headstart.types import OutputFormat, Sampling, TokenIds
+from headstart.types import Sampling, TokenIds
 
 log = logging.getLogger("headstart.llama")
 
@@ -190,7 +189,7 @@ class LlamaTokenizer:
     """`prompt.tokenizer.Tokenizer` on a GGUF's vocabulary."""
 
     def __init__(self, model: LlamaModel) -> None:
-        self._vocab = model.vocab
+        self._vocab, self._piece = model.vocab, model.piece
         special = ll.LLAMA_TOKEN_ATTR_CONTROL
         self.control: Mapping[str, int] = {
             model.text(token): token
@@ -210,6 +209,10 @@ class LlamaTokenizer:
             for at in range(run.start() + LONGEST_RUN, run.end(), LONGEST_RUN)
         ]
         return np.concatenate([self._encode(text[a:b]) for a, b in pairwise([0, *cuts, len(text)])])
+
+    def decode(self, tokens: TokenIds) -> str:
+        """The text of ordinary tokens."""
+        return b"".join(map(self._piece, tokens.tolist())).decode("utf-8", "ignore")
 
     def _encode(self, text: str) -> TokenIds:
         data = text.encode("utf-8", "replace")
@@ -335,8 +338,9 @@ class LlamaSampler:
         self._chain: Any = None
         self._grammar: Any = None
         self._candidates = np.zeros(0, CANDIDATE)
-        if sampling.format.kind != "text":
-            self._grammar = _grammar_sampler(model, sampling.format)
+        grammar = answer_grammar(sampling, json_schema_to_gbnf, JSON_GBNF)
+        if grammar is not None:
+            self._grammar = _grammar_sampler(model, grammar, sampling)
         self._biased = np.array([token for token, _ in sampling.logit_bias], np.int64)
         self._bias = np.array([bias for _, bias in sampling.logit_bias], np.float32)
         penalised = sampling.frequency_penalty or sampling.presence_penalty
@@ -412,26 +416,13 @@ def _candidate_array(candidates: npt.NDArray[Any]) -> Any:
     return ll.llama_token_data_array(data, len(candidates), -1, False)
 
 
-def _grammar_sampler(model: LlamaModel, wanted: OutputFormat) -> Any:
-    grammar, param = JSON_GBNF, f"{wanted.path}.schema"
-    if wanted.kind == "json_schema":
-        schema = SchemaReader(param).read(wanted.schema)
-        try:
-            grammar = json_schema_to_gbnf(json.dumps(schema))
-        except Exception as error:  # third-party converter: KeyError, ValueError, RecursionError …
-            raise InvalidRequest(
-                f"This JSON schema can't be turned into a grammar: {type(error).__name__}: {str(error)[:200]}",
-                param=param,
-                code="invalid_json_schema",
-            ) from error
-    text = repaired(grammar, param).encode()
+def _grammar_sampler(model: LlamaModel, grammar: str, sampling: Sampling) -> Any:
     with _quiet():
-        sampler = ll.llama_sampler_init_grammar(model.vocab, text, b"root")
+        sampler = ll.llama_sampler_init_grammar(model.vocab, grammar.encode(), b"root")
     if not sampler:
         raise InvalidRequest(
-            "This JSON schema gives a grammar that llama.cpp can't read; names of properties with quotes, backslashes "
-            "or line breaks are one cause.",
-            param=param,
+            "This JSON schema gives a grammar that llama.cpp can't read.",
+            param=f"{sampling.format.path}.schema" if sampling.calls is None else "tools",
             code="invalid_json_schema",
         )
     return sampler

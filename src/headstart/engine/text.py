@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Mapping
+
+from headstart.engine.context import Vocabulary
+from headstart.types import Calls
 
 
 class TextStream:
@@ -39,6 +43,27 @@ class TextStream:
             return ""
         held, self._held = self._held, ""
         return held + self._decoder.decode(b"", final=True)
+
+
+class _Shown:
+    """A vocabulary some of whose control tokens have a text."""
+
+    def __init__(self, vocabulary: Vocabulary, pieces: Mapping[int, bytes]) -> None:
+        self.space_prefix = vocabulary.space_prefix
+        self.ends_turn = vocabulary.ends_turn
+        self._vocabulary = vocabulary
+        self._pieces = pieces
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token adds to the text."""
+        return self._pieces.get(token) or self._vocabulary.piece(token)
+
+
+def shown(vocabulary: Vocabulary, control: Mapping[str, int], calls: Calls | None) -> Vocabulary:
+    """The vocabulary of an answer that may have calls: control tokens that frame them are part of its text, so that
+    they are found there. Elsewhere control tokens have none."""
+    markers = [] if calls is None else [text for text in calls.syntax.markers if text in control]
+    return _Shown(vocabulary, {control[text]: text.encode() for text in markers}) if markers else vocabulary
 
 
 def _overlap(text: str, stop: str) -> int:

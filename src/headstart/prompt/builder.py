@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 
 import numpy as np
@@ -33,6 +34,7 @@ class PromptBuilder:
     """
 
     def __init__(self, template: ChatTemplate, tokenizer: Tokenizer, *, cache_bytes: int = 64 * 1024 * 1024) -> None:
+        self.call_syntax = template.call_syntax
         self._template = template
         self._tokenizer = tokenizer
         self._control = control_pattern(tokenizer.control)
@@ -66,6 +68,20 @@ class PromptBuilder:
             tokens, segments = _begun_with(bos, tokens, segments)
         endings, marks = _places(request, segments)
         return Prompt(tokens, tuple(segments), prefix_settings(request), endings, marks)
+
+    def locate(self, prompt: Prompt, token: int) -> tuple[str, int] | None:
+        """The JSON path and the character where a token of a prompt of this model's begins. A token of the template's
+        own stands for the end of the value before it, if it is the first behind it, else for the beginning of the next
+        value; None if none follows."""
+        at = bisect_right(prompt.segments, token, key=lambda segment: segment.start) - 1
+        start, _, path, offset = prompt.segments[at]
+        before = prompt.segments[at - 1] if at else None
+        if not path and token == start and before is not None and before.path:
+            start, _, path, offset = before
+        if path:
+            return path, offset + len(self._tokenizer.decode(prompt.tokens[start:token]))
+        following = next((segment for segment in prompt.segments[at:] if segment.path), None)
+        return None if following is None else (following.path, following.offset)
 
     def _tokens(self, key: PieceKey) -> PieceTokens:
         found = self._cache.get(key)

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from headstart.errors import InvalidRequest, StartError
+from headstart.prompt.calls import syntax_of
 from headstart.prompt.sandbox import ChatSandbox, bounded_length
 from headstart.prompt.tracing import Piece, merged, pieces_of
 from headstart.prompt.variables import Dialect, variables
@@ -85,6 +86,10 @@ DEMO_TEMPLATE = (
 answer. Tools come first, in a system section of their own; call ids are left out, so that a replay keeps its prefix."""
 
 _NULL_CONTENT = re.compile(r"\bcontent['\"\]]*\s+is\s+(not\s+)?none\b", re.IGNORECASE)
+_SINGLE_CALL = re.compile(r"only supports single tool-calls")
+"""Llama's: it refuses a message with two calls, so the model isn't let make them."""
+_SHORT_IDS = re.compile(r"\|\s*length\s*!=\s*9\b")
+"""Mistral's: it refuses the ids of calls that don't have nine characters, and OpenAI's have more."""
 _PROBE = Request(
     "probe",
     (
@@ -119,9 +124,13 @@ class ChatTemplate:
             line = f" (line {error.lineno})" if isinstance(error, TemplateSyntaxError) else ""
             raise StartError(f"The model's chat template does not compile: {error}{line}. Give another one.") from error
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
-        self._dialect = Dialect("developer" in source, _NULL_CONTENT.search(source) is not None)
-        if not self._takes_parsed_arguments():
-            self._dialect = self._dialect._replace(parsed_arguments=False)
+        self._dialect = Dialect(
+            developer="developer" in source,
+            null_content=_NULL_CONTENT.search(source) is not None,
+            short_ids=_SHORT_IDS.search(source) is not None,
+        )
+        self.call_syntax = syntax_of(self._try_a_call(), single=_SINGLE_CALL.search(source) is not None)
+        """How the model writes calls of functions; None if the template doesn't say, or in a way that isn't known."""
 
     def render(self, request: Request) -> list[Piece]:
         """The prompt in pieces; their texts joined are what Jinja alone would give.
@@ -155,12 +164,19 @@ class ChatTemplate:
             pieces.extend(pieces_of(text))
         return merged(pieces)
 
-    def _takes_parsed_arguments(self) -> bool:
-        """Hugging Face parses a call's arguments; a template that then fails or prints Python wants the JSON text."""
-        try:
-            text = "".join(piece.text for piece in self._pieces(self.variables(_PROBE)))
-        except TypeError:
-            return False
-        except Exception:  # refused for a reason of its own, such as the order of roles
-            return True
-        return "{'needle'" not in text
+    def _try_a_call(self) -> str:
+        """What the template prints of a call; "" if it refuses for a reason of its own, such as the order of roles.
+
+        Hugging Face parses a call's arguments; a template that then fails or prints Python wants the JSON text.
+        """
+        for parsed in (True, False):
+            self._dialect = self._dialect._replace(parsed_arguments=parsed)
+            try:
+                text = "".join(piece.text for piece in self._pieces(self.variables(_PROBE)))
+            except TypeError:
+                continue
+            except Exception:
+                return ""
+            if "{'needle'" not in text:
+                return text
+        return ""

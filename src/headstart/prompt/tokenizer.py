@@ -46,6 +46,9 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> TokenIds:
         """The tokens of ordinary text: never a control token, whatever the text contains. Callable from any thread."""
 
+    def decode(self, tokens: TokenIds) -> str:
+        """The text of ordinary tokens, without a character that they only begin or end."""
+
 
 @cache
 def o200k() -> Any:
@@ -79,6 +82,11 @@ class OpenAITokenizer:
             return np.array(self._encoding.encode_ordinary(text), dtype=np.int32)
         ids = chain.from_iterable(self._encoding.encode_ordinary(chunk) for chunk in chunks(text))
         return np.fromiter(ids, dtype=np.int32)
+
+    def decode(self, tokens: TokenIds) -> str:
+        """The text of ordinary tokens."""
+        text: bytes = self._encoding.decode_bytes(tokens.tolist())
+        return text.decode("utf-8", "ignore")
 
 
 def chunks(text: str, size: int = CHUNK_CHARACTERS) -> Iterator[str]:

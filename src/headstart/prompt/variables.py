@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,12 +17,14 @@ class Dialect(NamedTuple):
 
     `developer`: it knows the role; others get `system`. `null_content`: it asks whether a content is none, so an
     assistant message that only calls tools has None; others would print the word, and get "". `parsed_arguments`: it
-    takes a call's arguments as a mapping (Hugging Face's convention); others as JSON text.
+    takes a call's arguments as a mapping (Hugging Face's convention); others as JSON text. `short_ids`: ids of calls
+    have to be nine letters or digits.
     """
 
     developer: bool = False
     null_content: bool = False
     parsed_arguments: bool = True
+    short_ids: bool = False
 
 
 def variables(request: Request, dialect: Dialect) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def _messages(messages: tuple[Message, ...], dialect: Dialect) -> list[dict[str,
             variable["tool_calls"] = [_call(call, message.path, dialect) for call in message.tool_calls]
             names |= {call.id: _text(call.name) for call in message.tool_calls}
         if message.tool_call_id is not None:
-            variable["tool_call_id"] = Traced.whole(message.tool_call_id, message.path)
+            variable["tool_call_id"] = _id(message.tool_call_id, message.path, dialect)
             if message.tool_call_id in names:  # OpenAI's API has no name here, and some templates print it
                 variable["name"] = names[message.tool_call_id]
         given.append(variable)
@@ -98,4 +101,10 @@ def _call(call: ToolCall, path: str, dialect: Dialect) -> dict[str, Any]:
         with suppress(ValueError, RecursionError):  # a model may have written anything, which then stays text
             arguments = traced(json.loads(call.arguments.text), call.arguments.path)
     function = {"name": _text(call.name), "arguments": arguments}
-    return {"id": Traced.whole(call.id, path), "type": "function", "function": function}
+    return {"id": _id(call.id, path, dialect), "type": "function", "function": function}
+
+
+def _id(given: str, path: str, dialect: Dialect) -> str:
+    if dialect.short_ids and not (len(given) == 9 and given.isalnum()):
+        given = hashlib.blake2b(given.encode(), digest_size=5).hexdigest()[:9]
+    return Traced.whole(given, path)

@@ -16,7 +16,7 @@ class Text(msgspec.Struct, tag="text", forbid_unknown_fields=True, kw_only=True)
     """A part of text."""
 
     text: str
-    prompt_cache_breakpoint: Any = None
+    prompt_cache_breakpoint: fields.PromptCacheBreakpoint | None = None
 
 
 class Refusal(msgspec.Struct, tag="refusal", forbid_unknown_fields=True):
@@ -41,10 +41,11 @@ Part = Text | Refusal | ImageUrl | InputAudio | File
 
 
 class CalledFunction(msgspec.Struct, forbid_unknown_fields=True):
-    """The function that a model called, and the JSON text of its arguments."""
+    """The function that a model called, and the JSON text of its arguments, which the SDK also sends back parsed."""
 
     name: str
     arguments: str
+    parsed_arguments: Any = None
 
 
 class FunctionCall(msgspec.Struct, tag="function", forbid_unknown_fields=True):
@@ -80,7 +81,8 @@ class UserMessage(msgspec.Struct, tag_field="role", tag="user", forbid_unknown_f
 
 
 class AssistantMessage(msgspec.Struct, tag_field="role", tag="assistant", forbid_unknown_fields=True, kw_only=True):
-    """What a model said. `annotations`, `audio` and `function_call` come when a client sends an SDK's message back."""
+    """What a model said. `annotations`, `audio`, `function_call` and `parsed` come when a client sends an SDK's message
+    back."""
 
     content: str | list[Part] | None = None
     tool_calls: list[FunctionCall | CustomCall] | None = None
@@ -89,6 +91,7 @@ class AssistantMessage(msgspec.Struct, tag_field="role", tag="assistant", forbid
     annotations: list[Any] | None = None
     audio: Any = None
     function_call: Any = None
+    parsed: Any = None
 
 
 class ToolMessage(msgspec.Struct, tag_field="role", tag="tool", forbid_unknown_fields=True, kw_only=True):
@@ -112,6 +115,38 @@ class Tool(msgspec.Struct, forbid_unknown_fields=True):
     function: fields.FunctionTool
 
 
+class FunctionName(msgspec.Struct):
+    """Which function."""
+
+    name: str
+
+
+class NamedFunction(msgspec.Struct, tag="function", forbid_unknown_fields=True):
+    """A `tool_choice` that has one function called."""
+
+    function: FunctionName
+
+
+class AllowedFunction(msgspec.Struct):
+    """One of the functions that may be called."""
+
+    function: FunctionName
+    type: Literal["function"]
+
+
+class AllowedFunctions(msgspec.Struct, forbid_unknown_fields=True):
+    """Which functions may be called, and whether one of them has to be."""
+
+    mode: fields.AllowedMode
+    tools: Annotated[list[AllowedFunction], Meta(min_length=1)]
+
+
+class AllowedTools(msgspec.Struct, tag="allowed_tools", forbid_unknown_fields=True):
+    """A `tool_choice` that limits calls to some of the tools, without a change to the prompt."""
+
+    allowed_tools: AllowedFunctions
+
+
 class JsonSchemaFormat(msgspec.Struct, tag="json_schema", forbid_unknown_fields=True):
     """JSON of a schema, one level down."""
 
@@ -131,7 +166,7 @@ class ChatBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: fields.ModelName
     messages: Annotated[list[Message], Meta(min_length=1)]
     tools: list[msgspec.Raw] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: fields.ToolMode | NamedFunction | AllowedTools | None = None
     parallel_tool_calls: bool | None = None
     response_format: fields.TextFormat | fields.JsonObjectFormat | JsonSchemaFormat | None = None
     reasoning_effort: fields.Effort | None = None
@@ -152,7 +187,7 @@ class ChatBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     prompt_cache_key: fields.CacheKey | None = None
     prompt_cache_retention: fields.Retention | None = None
-    prompt_cache_options: Any = None
+    prompt_cache_options: fields.PromptCacheOptions | None = None
     metadata: dict[str, str] | None = None
     user: str | None = None
     safety_identifier: fields.SafetyIdentifier | None = None

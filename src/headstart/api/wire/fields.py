@@ -25,9 +25,24 @@ SafetyIdentifier = Annotated[str, Meta(max_length=128)]
 FunctionName = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-zA-Z0-9_-]+$")]
 
 Retention = Literal["in_memory", "24h"]
+Ttl = Literal["30m", "12h"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Verbosity = Literal["low", "medium", "high"]
 ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
+
+
+class PromptCacheBreakpoint(msgspec.Struct, forbid_unknown_fields=True):
+    """A content block's mark: a reusable prefix ends with it. Without `ttl` it has the request's."""
+
+    mode: Literal["explicit"]
+    ttl: Ttl | None = None
+
+
+class PromptCacheOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """`prompt_cache_options`, of breakpoint models alone (docs/contract.md)."""
+
+    mode: Literal["implicit", "explicit"] | None = None
+    ttl: Ttl | None = None
 
 
 class FunctionTool(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -45,6 +60,10 @@ class FunctionTool(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     allowed_callers: list[str] | None = None
     defer_loading: bool | None = None
     asynchronous: bool | None = msgspec.field(default=None, name="async")
+
+
+ToolMode = Literal["none", "auto", "required"]
+AllowedMode = Literal["auto", "required"]
 
 
 class TextFormat(msgspec.Struct, tag="text", forbid_unknown_fields=True):

@@ -6,9 +6,10 @@ Items of `input` and `tools` stay raw JSON here: their `type`, which a message m
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from headstart.api.wire import fields
 
@@ -51,6 +52,33 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     include_obfuscation: bool | None = None
 
 
+class PromptCacheOptions(fields.PromptCacheOptions, forbid_unknown_fields=True, kw_only=True):
+    """`prewarm` prefills and writes, and generates nothing. `comparison_response_id` asks for diagnostics."""
+
+    prewarm: bool | None = None
+    comparison_response_id: str | None = None
+
+
+class NamedFunction(msgspec.Struct, tag="function", forbid_unknown_fields=True):
+    """A `tool_choice` that has one function called."""
+
+    name: str
+
+
+class AllowedFunction(msgspec.Struct):
+    """One of the functions that may be called."""
+
+    name: str
+    type: Literal["function"]
+
+
+class AllowedTools(msgspec.Struct, tag="allowed_tools", forbid_unknown_fields=True):
+    """A `tool_choice` that limits calls to some of the tools, without a change to the prompt."""
+
+    mode: fields.AllowedMode
+    tools: Annotated[list[AllowedFunction], Meta(min_length=1)]
+
+
 class PromptBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What shapes the prompt. `refusals` says which of these get a 400, and what to send instead."""
 
@@ -58,7 +86,7 @@ class PromptBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     input: str | list[msgspec.Raw] | None = None
     instructions: str | None = None
     tools: list[msgspec.Raw] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: fields.ToolMode | NamedFunction | AllowedTools | None = None
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
     reasoning: Reasoning | None = None
@@ -85,7 +113,7 @@ class ResponsesBody(PromptBody, forbid_unknown_fields=True, kw_only=True):
     include: list[Includable] | None = None
     prompt_cache_key: fields.CacheKey | None = None
     prompt_cache_retention: fields.Retention | None = None
-    prompt_cache_options: Any = None
+    prompt_cache_options: PromptCacheOptions | None = None
     metadata: dict[str, str] | None = None
     user: str | None = None
     safety_identifier: fields.SafetyIdentifier | None = None
@@ -108,7 +136,7 @@ class InputText(msgspec.Struct, tag="input_text", forbid_unknown_fields=True, kw
     """Text that the client sends."""
 
     text: str
-    prompt_cache_breakpoint: Any = None
+    prompt_cache_breakpoint: fields.PromptCacheBreakpoint | None = None
 
 
 class OutputText(msgspec.Struct, tag="output_text", forbid_unknown_fields=True, kw_only=True):

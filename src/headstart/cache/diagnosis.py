@@ -1,0 +1,210 @@
+"""Why a prompt was not read from the cache, in words that help: from what the engine found, and from records of earlier
+requests. Pure.
+
+`explain` needs no comparison to be named: it looks for the nearest earlier prompt. `compare` is OpenAI's own diagnosis
+against a response that the client named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from headstart.cache import kinds
+from headstart.cache.records import Near, Record, RecordBook
+from headstart.types import (
+    BLOCK_TOKENS,
+    MINIMUM_PREFIX,
+    CacheReport,
+    Cause,
+    Comparison,
+    Explanation,
+    Parting,
+    Plan,
+    Reason,
+    Request,
+)
+
+REMEDIES: Mapping[Cause, str] = {
+    "below_minimum": f"Nothing under {MINIMUM_PREFIX} tokens is cached: share a longer prefix, or don't mind.",
+    "first_request": "Nothing to mend: no earlier request of this namespace began like this one.",
+    "prefix_changed": "Put what changes behind what stays the same.",
+    "expired": "Send such requests more often, ask for a longer life, or prewarm before they come.",
+    "evicted": "Give the cache more memory (--ram-cache), or send fewer different prefixes.",
+    "refused": "The cache has no room for a prefix of this size: give it more memory (--ram-cache).",
+    "different_key": "Use the same prompt_cache_key for requests that share this prefix.",
+    "boundary_not_marked": (
+        "Mark the end of the part that stays the same with a prompt_cache_breakpoint, in every request that has it."
+    ),
+}
+"""What to do about each cause, in one sentence for a person. A kind of value at the parting has a better one."""
+
+STRUCTURAL: Mapping[str, str] = {
+    "setting": "This setting is part of the prefix: keep it the same for requests that share one.",
+    "reordered_tools": "Send the tools in the same order every time, for instance sorted by name.",
+    "reordered_keys": "Write JSON with its keys in the same order every time, for instance sorted.",
+    "changed_tools": "Send the same tools every time; to limit which may be called use tool_choice's allowed_tools.",
+    "edited_history": "Only append to a conversation: an edited or shortened history is a new prefix.",
+}
+"""The same for what `kinds` doesn't know, since it takes both prompts to tell."""
+
+_KIND_REMEDIES: Mapping[str, str] = {**{kind: remedy for kind, remedy in kinds.REMEDIES.items()}, **STRUCTURAL}
+
+QUOTED = 40
+"""Characters on either side of a parting that an explanation may quote."""
+
+Locate = Callable[[int], tuple[str, int] | None]
+"""Token number to the JSON path and character of the value it came from."""
+
+
+class Subject(NamedTuple):
+    """The request in question. `locate` finds a token's place in its JSON. `keep_text`: an explanation may quote it."""
+
+    record: Record
+    request: Request
+    plan: Plan
+    locate: Locate
+    keep_text: bool = False
+
+
+def explain(subject: Subject, report: CacheReport, book: RecordBook) -> Explanation:
+    """Why no more was read than `report` says."""
+    record, plan = subject.record, subject.plan
+    if plan.length < MINIMUM_PREFIX:
+        return Explanation("below_minimum", REMEDIES["below_minimum"], report)
+    near = book.nearest(record.namespace, record.prompt)
+    parting = _parting(subject, near) if near is not None else None
+    cause, missed = _cause(subject, report, near)
+    if cause == "first_request":
+        elsewhere = book.nearest(record.namespace, record.prompt, anywhere=True)
+        if elsewhere is not None and _differs_in_key(elsewhere, record):
+            cause, near, missed = "different_key", elsewhere, elsewhere.common
+    remedy = None if cause is None else REMEDIES[cause]
+    if cause == "prefix_changed" and parting is not None and parting.kind is not None:
+        remedy = _KIND_REMEDIES[parting.kind]
+    if near is None:
+        return Explanation(cause, remedy, report, missed)
+    return Explanation(cause, remedy, report, missed, near.record.id, near.common, parting)
+
+
+def _cause(subject: Subject, report: CacheReport, near: Near | None) -> tuple[Cause | None, int]:
+    """The cause, and how many tokens could have been read besides."""
+    plan, read = subject.plan, report.read
+    if report.lost is not None:
+        return report.lost.fate, report.lost.boundary - read
+    if near is None:
+        return (None, 0) if read else ("first_request", 0)
+    if near.record.settings != subject.record.settings or near.common < MINIMUM_PREFIX:
+        return (None, 0) if read else ("prefix_changed", near.record.reusable)
+    left = max((boundary for boundary in _up_to(near.record.boundaries, near.common) if boundary > read), default=0)
+    if left:
+        return ("evicted" if left in plan.reads else "boundary_not_marked"), left - read
+    if plan.step == 1 and near.common - read >= MINIMUM_PREFIX:
+        return "boundary_not_marked", near.common - read
+    return None, 0
+
+
+def _up_to(boundaries: Sequence[int], most: int) -> Sequence[int]:
+    if isinstance(boundaries, range):
+        return boundaries[: max((most - boundaries.start) // BLOCK_TOKENS + 1, 0)]
+    return [boundary for boundary in boundaries if boundary <= most]
+
+
+def _differs_in_key(near: Near, record: Record) -> bool:
+    ours, theirs = record.namespace, near.record.namespace
+    return near.common >= MINIMUM_PREFIX and ours._replace(key=None) == theirs._replace(key=None)
+
+
+# ------------------------------------------------------------------------------------------------ where prompts part
+
+
+def _parting(subject: Subject, near: Near) -> Parting | None:
+    """Where this prompt parts from the nearest one; None if it only goes on, or is the same."""
+    ours, theirs = subject.record, near.record
+    if ours.settings != theirs.settings:
+        path = next(path for path, differs in _settings(theirs, ours) if differs)
+        return Parting(0, path, kind="setting")
+    if near.common == min(ours.length, theirs.length):
+        return None
+    place = subject.locate(near.common)
+    if place is None:
+        return Parting(near.common)
+    path, offset = place
+    if path.startswith("tools["):
+        return Parting(near.common, path, kind=_tools_kind(ours, theirs))
+    text = next(
+        (text.text for message in subject.request.messages for text in message.content if text.path == path), ""
+    )
+    found = kinds.kind_of(text, offset)
+    start, stop = (found.start, found.stop) if found is not None else (offset, offset)
+    quoted = text[max(start - QUOTED, 0) : stop + QUOTED] if subject.keep_text else None
+    by_looks = None if found is None else found.kind
+    if by_looks is None or by_looks == "whitespace":
+        return Parting(near.common, path, offset, _text_kind(ours, theirs, path) or by_looks, start, stop, quoted)
+    return Parting(near.common, path, offset, by_looks, start, stop, quoted)
+
+
+def _tools_kind(ours: Record, theirs: Record) -> str:
+    if sorted(ours.tools) == sorted(theirs.tools):
+        return "reordered_tools"
+    return "reordered_keys" if ours.sorted_tools == theirs.sorted_tools else "changed_tools"
+
+
+def _text_kind(ours: Record, theirs: Record, path: str) -> str | None:
+    """What two values of one path have in common, though they differ."""
+    new, old = ours.values.get(path), theirs.values.get(path)
+    if new is not None and old is not None and new.exact != old.exact:
+        if new.all == old.all:
+            return "reordered_keys"
+        if new.letters == old.letters:
+            return "whitespace"
+    number = next((number for number, step in enumerate(ours.steps) if path.startswith(step)), 0)
+    return "edited_history" if 0 < number < len(theirs.steps) - 1 else None
+
+
+# ------------------------------------------------------------------------------------------------ OpenAI's diagnosis
+
+
+def compare(record: Record, report: CacheReport, earlier: Record | None, common: int) -> Comparison:
+    """What a request made of the prefix that `earlier` left; both begin with `common` tokens (docs/contract.md,
+    `comparison_response_id`)."""
+    if earlier is None:
+        return Comparison("comparison_response_not_found")
+    reusable = earlier.reusable
+    if not reusable:
+        return Comparison("unavailable")
+    if report.read >= reusable:
+        return Comparison("cache_hit")
+    reason = next((reason for reason, applies in _reasons(earlier, record, common) if applies), None)
+    if reason is None:  # all is as it was: the entry has gone, or is not looked up
+        return Comparison("unavailable")
+    return Comparison("cache_miss", reason, reusable - report.read, reusable)
+
+
+def _reasons(old: Record, new: Record, common: int) -> Sequence[tuple[Reason, bool]]:
+    """In the order in which the first that applies is told."""
+    before, after = old.settings, new.settings
+    tools = old.tools != new.tools or before.parallel_tool_calls != after.parallel_tool_calls
+    return (
+        ("model_changed", old.namespace.model != new.namespace.model),
+        ("service_tier_changed", before.service_tier != after.service_tier),
+        ("prompt_cache_key_changed", old.namespace.key != new.namespace.key),
+        ("reasoning_effort_changed", before.reasoning_effort != after.reasoning_effort),
+        ("verbosity_changed", before.verbosity != after.verbosity),
+        ("text_format_changed", before.text_format != after.text_format),
+        ("tools_changed", tools),
+        ("context_compacted", new.compacted and not old.compacted),
+        ("input_changed", common < old.reusable),
+    )
+
+
+def _settings(old: Record, new: Record) -> Sequence[tuple[str, bool]]:
+    """The settings of the prefix by what the Responses API calls them."""
+    before, after = old.settings, new.settings
+    return (
+        ("reasoning.effort", before.reasoning_effort != after.reasoning_effort),
+        ("text.verbosity", before.verbosity != after.verbosity),
+        ("text.format", before.text_format != after.text_format),
+        ("parallel_tool_calls", before.parallel_tool_calls != after.parallel_tool_calls),
+        ("service_tier", before.service_tier != after.service_tier),
+    )

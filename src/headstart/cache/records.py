@@ -1,0 +1,204 @@
+"""What is remembered of recent requests, to explain later ones: hashes, counts, settings; never text.
+
+`RecordBook` finds, among the requests of one organisation, the one whose prompt a new prompt is nearest to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from headstart.cache.fingerprint import Fingerprint, common_tokens, fingerprint, organisation_key
+from headstart.types import BLOCK_TOKENS, MINIMUM_PREFIX, Explanation, Namespace, Plan, Prompt, Request
+
+LIFE = 24 * 3600.0
+"""Seconds that a record is kept (docs/contract.md, diagnostics)."""
+MOST_TOKENS = 4_000_000
+"""Prompt tokens of all records together; the oldest go first. A token takes about 12 bytes."""
+MOST_RECORDS = 20_000
+ALIKE = 0.5
+"""Share of a prompt's sample that another has to hold to be taken for the same prompt, changed."""
+
+_SPACES = np.frombuffer(b"\t\n\v\f\r ", np.uint8)
+
+
+class Print(NamedTuple):
+    """Of a value: `exact` of the whole; `letters` of how often each byte occurs, without white space; `all` with it.
+    So the same `letters` in another value are the same words in another order, or spaced otherwise."""
+
+    exact: bytes
+    all: bytes
+    letters: bytes
+
+
+class Settings(NamedTuple):
+    """What a comparison can name, by its own value or a hash of it."""
+
+    service_tier: str
+    reasoning_effort: str | None
+    verbosity: str | None
+    text_format: bytes
+    parallel_tool_calls: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """One request. `created` in seconds of the caller's clock. `lookups` and `boundaries` are what it looked up, and what
+    it saved or found saved. `tools` in their order, `sorted_tools` with the keys of each sorted. `values`: the client's
+    texts by path; `steps`: the messages' paths in order. `compacted`: its history was replaced by a summary.
+    `outcome`: what became of it."""
+
+    id: str
+    namespace: Namespace
+    created: float
+    prompt: Fingerprint
+    settings: Settings
+    lookups: Sequence[int]
+    boundaries: Sequence[int]
+    tools: tuple[bytes, ...] = ()
+    sorted_tools: tuple[bytes, ...] = ()
+    values: Mapping[str, Print] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
+    compacted: bool = False
+    outcome: Explanation | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.prompt.traces)
+
+    @property
+    def reusable(self) -> int:
+        """The longest prefix that it left to be read."""
+        read = self.outcome.report.read if self.outcome else 0
+        return max((*self.boundaries[-1:], read))
+
+
+class Near(NamedTuple):
+    """The record nearest to a prompt, and how many first tokens both share."""
+
+    record: Record
+    common: int
+
+
+class Recorder:
+    """Makes records of one deployment's requests. `secret` is at most 64 bytes."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def record(self, namespace: Namespace, request: Request, prompt: Prompt, plan: Plan, now: float) -> Record:
+        """The record of a request that has a plan; its id and outcome are added when they are known."""
+        key = organisation_key(self._secret, namespace.organisation)
+        settings = request.settings
+        output = [settings.format.kind, settings.format.name, settings.format.schema]
+        return Record(
+            "",
+            namespace,
+            now,
+            fingerprint(prompt.tokens, key, prompt.settings),
+            Settings(
+                "default",
+                settings.reasoning_effort,
+                settings.verbosity,
+                _hashed(_json(output), key),
+                settings.parallel_tool_calls or not request.tools,
+            ),
+            plan.reads,
+            plan.writes,
+            tuple(_hashed(_json(tool.definition), key) for tool in request.tools),
+            tuple(_hashed(_json(tool.definition, sort=True), key) for tool in request.tools),
+            {text.path: _print(text.text, key) for message in request.messages for text in message.content},
+            tuple(message.path for message in request.messages),
+        )
+
+
+class RecordBook:
+    """The latest records, found by id or by nearness. Not thread-safe."""
+
+    def __init__(self, *, most_tokens: int = MOST_TOKENS, life: float = LIFE) -> None:
+        self._most_tokens, self._life = most_tokens, life
+        self._records: OrderedDict[tuple[str, str], Record] = OrderedDict()
+        self._by_block: dict[tuple[object, bytes], Record] = {}
+        self._by_sample: dict[tuple[object, int], Record] = {}
+        self._tokens = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, organisation: str, id: str, now: float) -> Record | None:
+        """A record of this organisation, unless it has expired."""
+        self._expire(now)
+        return self._records.get((organisation, id))
+
+    def add(self, record: Record, now: float) -> None:
+        """Remember a request; the oldest are forgotten for it."""
+        self._records[record.namespace.organisation, record.id] = record
+        self._tokens += record.length
+        for scope in _scopes(record.namespace):
+            self._by_block.update(dict.fromkeys(((scope, digest) for digest in record.prompt.chain), record))
+            self._by_sample.update(dict.fromkeys(((scope, word) for word in record.prompt.sample.tolist()), record))
+        while self._tokens > self._most_tokens or len(self._records) > MOST_RECORDS:
+            self._forget_oldest()
+        self._expire(now)
+
+    def nearest(self, namespace: Namespace, prompt: Fingerprint, *, anywhere: bool = False) -> Near | None:
+        """The request of the namespace (or `anywhere` in its organisation) whose prompt begins as this one does for at
+        least 1,024 tokens, or else says much the same. None if there is none."""
+        scope = _scopes(namespace)[anywhere]
+        low, high = 0, len(prompt.chain)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if (scope, prompt.chain[middle - 1]) in self._by_block else (low, middle - 1)
+        if low * BLOCK_TOKENS >= MINIMUM_PREFIX:
+            record = self._by_block[scope, prompt.chain[low - 1]]
+            return Near(record, common_tokens(record.prompt, prompt))
+        sample = prompt.sample.tolist()
+        votes = Counter(found for word in sample if (found := self._by_sample.get((scope, word))) is not None)
+        for record, count in votes.most_common(1):
+            if count >= ALIKE * len(sample):
+                return Near(record, common_tokens(record.prompt, prompt))
+        return None
+
+    def _expire(self, now: float) -> None:
+        while self._records and now - next(iter(self._records.values())).created >= self._life:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        _, record = self._records.popitem(last=False)
+        self._tokens -= record.length
+        for scope in _scopes(record.namespace):
+            for digest in record.prompt.chain:
+                if self._by_block.get((scope, digest)) is record:
+                    del self._by_block[scope, digest]
+            for word in record.prompt.sample.tolist():
+                if self._by_sample.get((scope, word)) is record:
+                    del self._by_sample[scope, word]
+
+
+def _scopes(namespace: Namespace) -> tuple[object, object]:
+    """Where a record is looked for: in its namespace, and in its organisation."""
+    return namespace, namespace.organisation
+
+
+def _json(value: Any, *, sort: bool = False) -> str:
+    return json.dumps(value, sort_keys=sort, default=str)
+
+
+def _hashed(text: str | bytes, key: bytes) -> bytes:
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    return blake2b(data, key=key, digest_size=16).digest()
+
+
+def _print(text: str, key: bytes) -> Print:
+    data = text.encode("utf-8", "surrogatepass")
+    counts = np.bincount(np.frombuffer(data, np.uint8), minlength=256)
+    everything = _hashed(counts.tobytes(), key)
+    counts[_SPACES] = 0
+    return Print(_hashed(data, key), everything, _hashed(counts.tobytes(), key))
