@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import burst, decode, figure, rules, tutorial, users
+from benchmarks import burst, conversation, decode, figure, rules, tutorial, users
 
 
 def figures(arguments: argparse.Namespace) -> list[figure.Figure]:
     arguments.rounds, arguments.tokens, arguments.size, arguments.users = 5, 10_000, 8, 100
-    arguments.print_model = False
+    arguments.print_model, arguments.turns = False, 20
     found = []
-    for script in (rules, tutorial, burst, *((decode,) if arguments.peer_url else ()), users):
+    for script in (rules, tutorial, conversation, burst, *((decode,) if arguments.peer_url else ()), users):
         print(f"{script.__name__} …", flush=True)
         found += script.figures(arguments)
     return found

@@ -223,3 +223,19 @@ def test_a_comparison_without_a_clear_answer_is_no_error(client: openai.OpenAI, 
     )
     short: Any = {"comparison_response_id": ask(client, "Hi").id}
     assert ask(client, "Hi", prompt_cache_options=short).prompt_cache_diagnostics.type == "unavailable"
+
+
+@pytest.mark.contract("P16", note="and conversations: all but the newest turn is read, to the token")
+def test_twenty_turns_read_all_but_the_newest(client: openai.OpenAI, server: Any) -> None:
+    """What a turn read and wrote is what the next one reads; stored, and gone on from by its id."""
+    previous: Any = None
+    kept = 0
+    for turn in range(20):
+        text = long_text() if previous is None else f"And what of {turn}? " * 20
+        more: Any = {} if previous is None else {"previous_response_id": previous.id}
+        previous = ask(client, text, store=True, **more)
+        read, written = counts(previous)
+        assert read == kept
+        assert written > (1500 if turn == 0 else 100)
+        kept = read + written
+        assert previous.usage.input_tokens - 10 < kept < previous.usage.input_tokens

@@ -9,6 +9,8 @@ import httpx2
 import openai
 import pytest
 
+from headstart.cli.tutorial import LONG_PREFIX, QUESTIONS
+
 MODEL = "gpt-4.1-mini"
 BREAKPOINTS = "gpt-5.6"
 _numbers = itertools.count(1000)
@@ -61,6 +63,14 @@ def test_a_timestamp_in_front_is_found(http: httpx2.Client, server: Any) -> None
     assert (parting["value"]["start"], parting["value"]["stop"]) == (5, 24)
     assert "timestamp" in explained["miss"]["remedy"]
     assert parting["text"] is None, "prompts are not quoted unless the operator lets them be"
+
+
+def test_the_tutorials_mistake_is_found(http: httpx2.Client, server: Any) -> None:
+    """Its prefix is two lines, two hundred times over."""
+    ask(http, LONG_PREFIX + QUESTIONS[0])
+    explained, header = ask(http, "2026-03-02 09:41:07" + LONG_PREFIX + QUESTIONS[1])
+    assert header.endswith("miss=prefix_changed")
+    assert explained["parting"]["kind"] == "timestamp"
 
 
 def test_a_system_message_with_a_user_in_it(http: httpx2.Client, server: Any) -> None:
@@ -180,7 +190,7 @@ def test_records_hold_no_text(http: httpx2.Client, server: Any) -> None:
     secret = "xylophonic"
     explained, _ = ask(http, f"{secret} " * 1500, prompt_cache_key="key-of-mine")
     record = server.pipeline.record("default", explained["response_id"])
-    hashes = (*record.prompt.chain, record.prompt.traces.tobytes(), record.prompt.sample.tobytes())
+    hashes = (*record.prompt.chain, record.prompt.traces.tobytes())
     prints = list(record.values.values())
     assert secret not in repr((record.settings, record.tools, record.outcome, prints))
     assert all(secret.encode() not in piece for piece in hashes)

@@ -44,9 +44,17 @@ def test_the_sample_survives_a_shift() -> None:
     """A few tokens in front move everything, and leave the sample as it was."""
     tokens = tokens_of(5000)
     moved = np.concatenate((tokens_of(3, seed=1), tokens))
-    ours, theirs = (set(fingerprint(each, KEY).sample.tolist()) for each in (tokens, moved))
+    ours, theirs = (set(fingerprint(each, KEY).sample) for each in (tokens, moved))
     assert len(ours) > 40
     assert len(ours & theirs) >= len(ours) - 1
+
+
+def test_a_text_that_repeats_itself_has_a_sample() -> None:
+    """As the tutorial's: two lines, two hundred times over."""
+    tokens = np.tile(tokens_of(23), 200)
+    moved = np.concatenate((tokens_of(3, seed=1), tokens))
+    ours, theirs = (set(fingerprint(each, KEY).sample) for each in (tokens, moved))
+    assert len(ours & theirs) >= 23
 
 
 def test_organisations_can_not_be_compared() -> None:
@@ -55,7 +63,7 @@ def test_organisations_can_not_be_compared() -> None:
     for secret, name in ((b"secret", "other"), (b"another", "org")):
         theirs = fingerprint(tokens_of(2000), organisation_key(secret, name))
         assert not set(ours.chain) & set(theirs.chain)
-        assert not set(ours.sample.tolist()) & set(theirs.sample.tolist())
+        assert not set(ours.sample) & set(theirs.sample)
         assert common_tokens(ours, theirs) < 3
 
 
@@ -63,7 +71,7 @@ def test_settings_of_the_prefix_part_prompts_at_once() -> None:
     """With another `reasoning.effort` no block is shared; the sample still tells that it says the same."""
     plain, low = (fingerprint(tokens_of(2000), KEY, settings) for settings in ("", '{"reasoning_effort":"low"}'))
     assert not set(plain.chain) & set(low.chain)
-    assert plain.sample.tolist() == low.sample.tolist()
+    assert plain.sample == low.sample
 
 
 def test_short_prompts_have_fingerprints() -> None:

@@ -10,15 +10,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from headstart.cli.demo import Row, bars, command, explanation, snippet, table
+from headstart.cli.demo import Row, bars, command, explanation, reason, snippet, table
 from headstart.cli.process import ServerProcess
 from headstart.cli.tutorial import INSTRUCTIONS, LONG_PREFIX, QUESTIONS
 from headstart.errors import StartError
 
+EXPLAINED = {
+    "miss": {"cause": "prefix_changed", "tokens": 4736, "remedy": "Move the timestamp to the end of the prompt."},
+    "parting": {"token": 3, "path": "input", "offset": 0, "kind": "timestamp", "value": {"start": 0, "stop": 19}},
+}
+WHY = reason(EXPLAINED)
 ROWS = [
     Row("1  a long prefix, cold", 4616, 0, 3.7, 4.2, Decimal("0.0019268"), "One."),
     Row("2  the same prefix again", 4812, 4736, 0.05, 0.6, Decimal("0.0005040"), "Two."),
-    Row("3  a timestamp in front", 4824, 0, 3.8, 4.5, Decimal("0.0019296"), "Three."),
+    Row("3  a timestamp in front", 4824, 0, 3.8, 4.5, Decimal("0.0019296"), "Three.", WHY),
 ]
 
 
@@ -37,6 +42,7 @@ def test_what_is_shown() -> None:
     assert "│ 2  the same prefix again │  4,812 │  4,736 │  50 ms │" in output
     assert "█" in output
     assert "74 times sooner, and its input costs 74% less" in output
+    assert "  prefix changed, by the timestamp in 'input', characters 0 to 19. Move the" in output
     assert "OPENAI_BASE_URL=http://127.0.0.1:8000/v1" in output
     assert max(map(len, output.splitlines())) <= 80
 

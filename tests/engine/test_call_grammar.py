@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from headstart.engine.call_grammar import OpenerWatch
 from headstart.engine.llama import LlamaModel, LlamaSampler
 from headstart.errors import InvalidRequest
 from headstart.types import Calls, CallSyntax, Function, OutputFormat, Sampling
@@ -26,9 +29,14 @@ NOW = ("time", "{}")
 
 def takes(model: LlamaModel, text: str, calls: Calls | None, **more: Any) -> bool:
     """Whether a model that wants to write `text`, and then to end, may."""
+    return takes_tokens(model, model.tokenizer.encode(text).tolist(), calls, **more)
+
+
+def takes_tokens(model: LlamaModel, tokens: list[int], calls: Calls | None, **more: Any) -> bool:
+    """Whether it may write these tokens."""
     sampler = LlamaSampler(model, Sampling(temperature=0, calls=calls, **more), 100)
     try:
-        for token in [*model.tokenizer.encode(text), model.eos]:
+        for token in [*tokens, model.eos]:
             logits = np.zeros(model.vocabulary_size, np.float32)
             logits[token] = 10.0
             if sampler.choose(logits) != token:
@@ -79,6 +87,24 @@ def test_a_call_that_may_be_made(tiny: LlamaModel, syntax: CallSyntax) -> None:
     assert not takes(tiny, call[: call.index("Rome")], free)
 
 
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(["<", "<t", "<tool", "_call", "ool_call>", ">", "<tool_call", "é☔", " text", "\n"])))
+def test_text_is_free_until_the_opener_is_whole(tiny: LlamaModel, pieces: list[str]) -> None:
+    """However it begins and breaks off, and where the grammar isn't even asked."""
+    text = "".join(pieces)
+    assert takes(tiny, text, Calls(TAGGED, FUNCTIONS)) is (TAGGED.opener not in text)
+
+
+def test_the_grammar_is_asked_where_an_opener_may_begin() -> None:
+    """And from the first whole one on; before, nearly no token has anything of it."""
+    watch = OpenerWatch("<tool_call>")
+    asked = [not watch.passes(piece) for piece in (b"Text", b" <", b"b", b"c", b"\xe2", b"<tool", b"_call", b">", b"c")]
+    assert asked == [False, True, True, False, False, True, True, True, True]
+    assert OpenerWatch.of(Sampling()) is None
+    assert OpenerWatch.of(Sampling(calls=Calls(TAGGED, FUNCTIONS, required=True))) is None
+    assert OpenerWatch.of(Sampling(calls=Calls(TAGGED, FUNCTIONS), format=OutputFormat("json_object"))) is None
+
+
 @pytest.mark.parametrize("syntax", SYNTAXES.values(), ids=SYNTAXES)
 @pytest.mark.parametrize("required", [False, True])
 def test_one_call_at_most(tiny: LlamaModel, syntax: CallSyntax, required: bool) -> None:
@@ -90,6 +116,21 @@ def test_one_call_at_most(tiny: LlamaModel, syntax: CallSyntax, required: bool) 
     if syntax is not BARE or required:  # a second bare object is text, as far as text may be written
         assert not takes(tiny, two, single)
     assert not takes(tiny, f"{one} so {syntax.opener}", single)
+
+
+def test_an_opener_that_is_a_control_token(tiny: LlamaModel) -> None:
+    """As Mistral's and Llama's are: one token, forced or free, and only in its place."""
+    marker = "<|im_sep|>"
+    control, encode = tiny.tokenizer.control[marker], tiny.tokenizer.encode
+    syntax = NAMED._replace(opener=marker, joint=marker, markers=(marker,))
+    call = [control, *encode('weather[ARGS]{"city": "Rome"}').tolist()]
+    text = encode("Text ").tolist()
+    for required in (False, True):
+        calls = Calls(syntax, FUNCTIONS, required)
+        assert takes_tokens(tiny, [*call, *call], calls)
+        assert takes_tokens(tiny, [*text, *call], calls) is not required
+        assert not takes_tokens(tiny, [control, *text], calls)
+    assert takes_tokens(tiny, [*text, control, *text], None)
 
 
 def test_a_call_or_the_format(tiny: LlamaModel) -> None:

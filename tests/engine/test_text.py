@@ -52,15 +52,16 @@ def test_an_unfinished_character_becomes_the_replacement(data: bytes) -> None:
 
 def test_control_tokens_that_frame_calls_are_text_where_calls_may_be_made(tiny: LlamaModel) -> None:
     """Mistral's [TOOL_CALLS], Llama's <|python_tag|>: nowhere else, and no other control token."""
-    control = tiny.tokenizer.control
+    control = tiny.tokenizer.control.get
     marker, other = "<|im_sep|>", "<|im_start|>"
     calls = Calls(CallSyntax(marker, "", "", "", None, markers=(marker, "[ELSEWHERE]")), ())
     spelled = shown(tiny, control, calls)
-    assert spelled.piece(control[marker]) == marker.encode()
-    assert spelled.piece(control[other]) == b""
+    assert spelled.piece(control(marker, -1)) == marker.encode()
+    assert spelled.piece(control(other, -1)) == b""
     assert spelled.ends_turn(tiny.eos)
     assert spelled.space_prefix == tiny.space_prefix
+    assert [tiny.control_token(text) for text in (marker, "Text", "", "<tool_call>")] == [control(marker), *[None] * 3]
     for token in tiny.tokenizer.encode("Text, é"):
         assert spelled.piece(token) == tiny.piece(token) != b""
     assert shown(tiny, control, None) is tiny
-    assert shown(tiny, {}, calls) is tiny
+    assert shown(tiny, {}.get, calls) is tiny

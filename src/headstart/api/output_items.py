@@ -164,6 +164,11 @@ class OutputItems:
 
     def take(self, delta: Delta) -> list[Step]:
         """More output."""
+        if self._calls is None and self._open is not None and not delta.logprobs:  # nearly every token there is
+            if not delta.text:
+                return []
+            self._open.add(delta.text, [])
+            return [Grown(self._open, delta.text, [])]
         if delta.logprobs:
             self._logprobs += map(logprob, delta.logprobs)
         if self._calls is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from headstart.api import sse
-from headstart.api.output_items import Closed, Grown, Opened, OutputItems, Step
+from headstart.api.output_items import Grown, Opened, OutputItems, Step
 from headstart.api.usage import cache_options, diagnostics, responses_usage
 from headstart.api.wire.responses import ResponsesBody
 from headstart.errors import EngineFailed, RequestError
@@ -129,7 +129,7 @@ class ResponseScript:
 
     def event(self, event: Event) -> bytes:
         """Deltas as they come; what frames them before the first and after the last."""
-        return b"".join(map(self._told, self._response.take(event)))
+        return b"".join([self._told(step) for step in self._response.take(event)])
 
     def closing(self) -> bytes:
         """`response.completed` or `response.incomplete`: the whole object, once it is stored."""
@@ -140,14 +140,11 @@ class ResponseScript:
         return self._event("response.failed", {"response": self._response.failed(error)})
 
     def _told(self, step: Step) -> bytes:
-        match step:
-            case Grown(item, text, logprobs):
-                self._number += 1
-                return b'%b,"sequence_number":%d}\n\n' % (item.delta(text, logprobs), self._number - 1)
-            case Opened(item):
-                events = item.opening()
-            case Closed(item):
-                events = item.closing()
+        item = step.item
+        if isinstance(step, Grown):
+            self._number += 1
+            return b'%b,"sequence_number":%d}\n\n' % (item.delta(step.text, step.logprobs), self._number - 1)
+        events = item.opening() if isinstance(step, Opened) else item.closing()
         return b"".join(self._event(name, fields) for name, fields in events)
 
     def _event(self, name: str, fields: dict[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ organisation, so that they can't be compared across organisations, nor made from
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -23,19 +24,19 @@ from headstart.types import BLOCK_TOKENS, TokenIds
 
 WINDOW = 8
 """Tokens in a row that one hash of the sample covers."""
-SAMPLED = 64
-"""One of so many windows is in the sample."""
+SAMPLED, LEAST = 64, 64
+"""One of so many windows is in the sample; and so many, if there are: a text that repeats itself has few."""
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _Words = npt.NDArray[np.uint64]
 
 
 class Fingerprint(NamedTuple):
-    """`chain`: 16 bytes a block. `traces`: shape (tokens,). `sample`: sorted, each once."""
+    """`chain`: 16 bytes a block. `traces`: shape (tokens,). `sample`: by window's hash, how often it occurs."""
 
     chain: tuple[bytes, ...]
     traces: npt.NDArray[np.uint16]
-    sample: _Words
+    sample: Mapping[int, int]
 
 
 def organisation_key(secret: bytes, organisation: str) -> bytes:
@@ -74,16 +75,18 @@ def _traces(words: _Words, key: bytes, chain: tuple[bytes, ...]) -> npt.NDArray[
     return sums.astype(np.uint16).reshape(-1)[: len(words)]
 
 
-def _sample(words: _Words, key: bytes) -> _Words:
+def _sample(words: _Words, key: bytes) -> dict[int, int]:
     if len(words) < WINDOW:
-        return np.empty(0, np.uint64)
+        return {}
     mixed = _mixed(words + np.frombuffer(key[:8], np.uint64))
     factor, hashes = np.uint64(1), np.zeros(len(words) - WINDOW + 1, np.uint64)
     for at in range(WINDOW):
         hashes += mixed[at : at + len(hashes)] * factor
         factor = np.uint64(int(factor) * int(_ODD) & 0xFFFFFFFFFFFFFFFF)
-    hashes = _mixed(hashes)
-    return np.unique(hashes[hashes % np.uint64(SAMPLED) == 0])
+    hashes, counts = np.unique(_mixed(hashes), return_counts=True)
+    chosen = hashes % np.uint64(SAMPLED) == 0
+    chosen[:LEAST] = True
+    return dict(zip(hashes[chosen].tolist(), counts[chosen].tolist(), strict=True))
 
 
 def _mixed(words: _Words) -> _Words:

@@ -143,7 +143,7 @@ class RecordBook:
         self._tokens += record.length
         for scope in _scopes(record.namespace):
             self._by_block.update(dict.fromkeys(((scope, digest) for digest in record.prompt.chain), record))
-            self._by_sample.update(dict.fromkeys(((scope, word) for word in record.prompt.sample.tolist()), record))
+            self._by_sample.update(dict.fromkeys(((scope, word) for word in record.prompt.sample), record))
         while self._tokens > self._most_tokens or len(self._records) > MOST_RECORDS:
             self._forget_oldest()
         self._expire(now)
@@ -159,10 +159,12 @@ class RecordBook:
         if low * BLOCK_TOKENS >= MINIMUM_PREFIX:
             record = self._by_block[scope, prompt.chain[low - 1]]
             return Near(record, common_tokens(record.prompt, prompt))
-        sample = prompt.sample.tolist()
-        votes = Counter(found for word in sample if (found := self._by_sample.get((scope, word))) is not None)
+        votes: Counter[Record] = Counter()
+        for word, count in prompt.sample.items():
+            if (found := self._by_sample.get((scope, word))) is not None:
+                votes[found] += count
         for record, count in votes.most_common(1):
-            if count >= ALIKE * len(sample):
+            if count >= ALIKE * sum(prompt.sample.values()):
                 return Near(record, common_tokens(record.prompt, prompt))
         return None
 
@@ -177,7 +179,7 @@ class RecordBook:
             for digest in record.prompt.chain:
                 if self._by_block.get((scope, digest)) is record:
                     del self._by_block[scope, digest]
-            for word in record.prompt.sample.tolist():
+            for word in record.prompt.sample:
                 if self._by_sample.get((scope, word)) is record:
                     del self._by_sample[scope, word]
 

@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -36,6 +37,8 @@ class Row(NamedTuple):
     total: float
     cost: Decimal | None
     text: str
+    why: str = ""
+    """What the server says of a miss."""
 
 
 def demo(
@@ -125,22 +128,37 @@ def ask(client: OpenAI, title: str, prompt: str) -> Row:
     """One request of the tutorial's, streamed, so that the first token can be timed."""
     import time
 
+    import httpx2
+
     from headstart.ledger.prices import input_cost
 
     begun = time.perf_counter()
     first: float | None = None
-    text, usage = "", None
+    text, usage, id = "", None, ""
     for event in client.responses.create(model=MODEL, input=prompt, stream=True):
         if event.type == "response.output_text.delta":
             first = first or time.perf_counter()
             text += event.delta
         elif event.type in ("response.completed", "response.incomplete"):
-            usage = event.response.usage
+            usage, id = event.response.usage, event.response.id
     end = time.perf_counter()
     assert usage is not None, "the last event carries the usage"
     cached = usage.input_tokens_details.cached_tokens
     cost = input_cost(MODEL, input_tokens=usage.input_tokens, cached_tokens=cached)
-    return Row(title, usage.input_tokens, cached, (first or end) - begun, end - begun, cost, text)
+    why = reason(client.get(f"/responses/{id}/cache", cast_to=httpx2.Response).json())
+    return Row(title, usage.input_tokens, cached, (first or end) - begun, end - begun, cost, text, why)
+
+
+def reason(explained: dict[str, Any]) -> str:
+    """An explanation of the server's in two sentences; empty for a hit."""
+    miss, parting = explained["miss"], explained["parting"]
+    if miss is None:
+        return ""
+    what = miss["cause"].replace("_", " ")
+    if parting and parting["value"]:
+        value, kind = parting["value"], (parting["kind"] or "value").replace("_", " ")
+        what += f", by the {kind} in '{parting['path']}', characters {value['start']} to {value['stop']}"
+    return f"{what}. {miss['remedy']}"
 
 
 def snippet(text: str) -> str:
@@ -196,7 +214,8 @@ def explanation(rows: list[Row]) -> str:
         f"Request 2 read {warm.cached_tokens:,} of its {warm.input_tokens:,} tokens from the cache: its first token",
         f"came [bold]{cold.ttft / warm.ttft:.0f} times sooner[/]{saved(cold, warm)}.",
         f"Request 3 is request 2 with {len(TIMESTAMP)} characters in front, and read {miss.cached_tokens:,}: only a",
-        "prefix can be reused. Whatever changes belongs at the end of a prompt.",
+        "prefix can be reused. The server says of it:",
+        *textwrap.wrap(miss.why, 76, initial_indent="  ", subsequent_indent="  "),
         "",
         "Next, with any OpenAI client:",
         "  [dim]# in a terminal of its own, where it keeps running; or with --model YOUR.gguf[/]",

@@ -38,6 +38,33 @@ def answer_grammar(sampling: Sampling, convert: Convert, any_object: str) -> str
     return answer if calls is None else _with_calls(calls, convert, answer)
 
 
+class OpenerWatch:
+    """Sees where free text is written that has nothing of an opener in it: there the grammar of an answer stays where
+    it is, and needn't be asked. That is nearly every token."""
+
+    def __init__(self, opener: str) -> None:
+        self._opener = opener.encode()
+        self._begun = b""
+        self._found = False
+
+    @classmethod
+    def of(cls, sampling: Sampling) -> OpenerWatch | None:
+        """None if the answer is never free text, or always."""
+        calls = sampling.calls
+        free = calls is not None and not calls.required and sampling.format.kind == "text"
+        return cls(calls.syntax.opener) if calls is not None and free else None
+
+    def passes(self, piece: bytes) -> bool:
+        """Whether the grammar may be left out of it that these bytes come next."""
+        if self._found or not (self._begun or self._opener[:1] in piece):
+            return not self._found
+        written = self._begun + piece
+        self._found = self._opener in written
+        lengths = range(min(len(written), len(self._opener) - 1), 0, -1)
+        self._begun = next((self._opener[:n] for n in lengths if written.endswith(self._opener[:n])), b"")
+        return False
+
+
 def _with_calls(calls: Calls, convert: Convert, answer: str | None) -> str:
     syntax, opener = calls.syntax, _literal(calls.syntax.opener)
     rules, size = ["calls-white ::= [ \\n]{0,2}"], 0

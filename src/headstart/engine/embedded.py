@@ -146,7 +146,7 @@ class EmbeddedEngine:
         max_tokens = min(wanted, room)
         stream = EventStream(asyncio.get_running_loop(), self._forget)
         sampler = LlamaSampler(self._model, sampling, max_tokens)
-        vocabulary = shown(self._model, self._model.tokenizer.control, sampling.calls)
+        vocabulary = shown(self._model, self._model.control_token, sampling.calls)
         stream.sequence = Sequence(prompt.tokens, plan, sampling, sampler, vocabulary, max_tokens, self._sender(stream))
         self._open.add(id(stream))
         self._inbox.put(stream.sequence)

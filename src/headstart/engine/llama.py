@@ -36,7 +36,8 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 import llama_cpp as ll
 from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
 
-from headstart.engine.call_grammar import answer_grammar
+from headstart.engine.call_grammar import OpenerWatch, answer_grammar
+from headstart.engine.text import shown
 from headstart.errors import InvalidRequest, StartError
 from headstart.types import Sampling, TokenIds
 
@@ -172,6 +173,13 @@ class LlamaModel:
                 size = ll.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)
             piece = self._pieces[token] = buffer.raw[: max(size, 0)]
         return piece
+
+    def control_token(self, text: str) -> int | None:
+        """The control token that is spelled so, if there is one."""
+        data, ids = text.encode(), (ll.llama_token * 2)()
+        alone = ll.llama_tokenize(self.vocab, data, len(data), ids, len(ids), False, True) == 1
+        control = alone and ll.llama_vocab_get_attr(self.vocab, ids[0]) & ll.LLAMA_TOKEN_ATTR_CONTROL
+        return int(ids[0]) if control else None
 
     @cached_property
     def tokenizer(self) -> LlamaTokenizer:
@@ -338,6 +346,8 @@ class LlamaSampler:
         self._chain: Any = None
         self._grammar: Any = None
         self._candidates = np.zeros(0, CANDIDATE)
+        self._watch = OpenerWatch.of(sampling)
+        self._piece = shown(model, model.control_token, sampling.calls).piece
         grammar = answer_grammar(sampling, json_schema_to_gbnf, JSON_GBNF)
         if grammar is not None:
             self._grammar = _grammar_sampler(model, grammar, sampling)
@@ -368,7 +378,7 @@ class LlamaSampler:
             logits = logits.copy()
             logits[self._biased] += self._bias
         token = self._pick(logits, constrained=False)
-        if self._grammar is not None:
+        if self._grammar is not None and not (self._watch and self._watch.passes(self._piece(token))):
             if not self._allowed(token, logits):
                 token = self._pick(logits, constrained=True)
                 if not self._allowed(token, logits):

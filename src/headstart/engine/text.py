@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from headstart.engine.context import Vocabulary
 from headstart.types import Calls
@@ -59,11 +59,12 @@ class _Shown:
         return self._pieces.get(token) or self._vocabulary.piece(token)
 
 
-def shown(vocabulary: Vocabulary, control: Mapping[str, int], calls: Calls | None) -> Vocabulary:
+def shown(vocabulary: Vocabulary, control: Callable[[str], int | None], calls: Calls | None) -> Vocabulary:
     """The vocabulary of an answer that may have calls: control tokens that frame them are part of its text, so that
-    they are found there. Elsewhere control tokens have none."""
-    markers = [] if calls is None else [text for text in calls.syntax.markers if text in control]
-    return _Shown(vocabulary, {control[text]: text.encode() for text in markers}) if markers else vocabulary
+    they are found there. Elsewhere control tokens have none. `control` finds one by its text."""
+    markers = () if calls is None else calls.syntax.markers
+    pieces = {token: text.encode() for text in markers if (token := control(text)) is not None}
+    return _Shown(vocabulary, pieces) if pieces else vocabulary
 
 
 def _overlap(text: str, stop: str) -> int:
