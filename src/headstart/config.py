@@ -82,8 +82,8 @@ class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Lives of `in_memory` entries, in seconds (docs/contract.md: 5 to 10 minutes idle, never longer than an hour)."""
 
     default: Retention = "in_memory"
-    """What a request to an interval model gets that names no `prompt_cache_retention`. Entries of either kind are in main
-    memory: a restart loses them, and so does want of room."""
+    """What a request to an interval model gets that names no `prompt_cache_retention`. Entries of either kind are in
+    main memory: a restart loses them, and so does want of room."""
     in_memory_idle: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 600.0
     in_memory_total: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 3600.0
 
@@ -110,6 +110,8 @@ class OrganisationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 class DiagnosticsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is remembered of recent requests, to explain later ones: by default hashes, counts, JSON paths and kinds."""
 
+    tokens: Annotated[int, msgspec.Meta(ge=0)] = 4_000_000
+    """Prompt tokens of all that is remembered, for a day at most; a token takes some 8 bytes of memory."""
     text: bool = False
     """Whether `GET /v1/responses/{id}/cache` may quote the prompt where it parts from an earlier one."""
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from headstart.cache.diagnosis import Subject, compare, explain
 from headstart.cache.fingerprint import common_tokens
 from headstart.cache.policy import Rules
-from headstart.cache.records import Record, RecordBook, Recorder
+from headstart.cache.records import MOST_TOKENS, Record, RecordBook, Recorder
 from headstart.engine.base import Engine
 from headstart.errors import NotFound
 from headstart.prompt.builder import PromptBuilder
@@ -75,6 +75,7 @@ class Pipeline:
 
     Args:
         secret: the deployment's, at most 64 bytes: it keys what is remembered of requests.
+        remembered: prompt tokens of all the requests that are remembered.
         keep_text: explanations may quote a prompt where it parts from another.
         clock: Unix time in seconds.
     """
@@ -84,11 +85,12 @@ class Pipeline:
         models: Iterable[ServedModel],
         secret: bytes = b"",
         *,
+        remembered: int = MOST_TOKENS,
         keep_text: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.models = {model.name: model for model in models}
-        self._recorder, self._book = Recorder(secret), RecordBook()
+        self._recorder, self._book = Recorder(secret), RecordBook(most_tokens=remembered)
         self._keep_text, self._clock = keep_text, clock
 
     def model(self, name: str) -> ServedModel:

@@ -178,7 +178,7 @@ def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
                 int(time.time()),
             )
         )
-    return Pipeline(served, secret, keep_text=config.diagnostics.text)
+    return Pipeline(served, secret, remembered=config.diagnostics.tokens, keep_text=config.diagnostics.text)
 
 
 def prompt_builder(model: LlamaModel) -> PromptBuilder:

@@ -135,3 +135,23 @@ async def test_client_gone_before_the_first_byte() -> None:
 
     await EventStream(Events(), Letters(), {})({"type": "http"}, disconnected, send)
     assert closed == [True]
+
+
+async def test_a_long_prefill_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comments, which clients skip, until there is something to tell; none after."""
+    monkeypatch.setattr("headstart.api.sse.PULSE_SECONDS", 0.05)
+    sent: list[bytes] = []
+
+    async def events() -> AsyncIterator[Event]:
+        await asyncio.sleep(0.18)
+        yield Delta("a")
+        await asyncio.sleep(0.12)
+        yield Finished("stop", 1)
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+
+    await EventStream(events(), Letters(), {})({"type": "http"}, _never, send)
+    pulses = [b": still at work\n\n"] * (len(sent) - 4)
+    assert sent == [b"", b"open", *pulses, b"a", b""]
+    assert 2 <= len(pulses) <= 3

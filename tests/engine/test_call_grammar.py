@@ -153,9 +153,10 @@ def test_strict_schemas_are_kept_or_refused(tiny: LlamaModel, required: bool) ->
     strict = Calls(TAGGED, (Function("weather", CITY, True, "p"),), required)
     assert takes(tiny, TAGGED.written([ROME]), strict)
     assert not takes(tiny, TAGGED.written([("weather", "{}")]), strict)
-    with pytest.raises(InvalidRequest, match="minimum") as caught:
+    with pytest.raises(InvalidRequest, match=r"'minimum'.*'strict': false") as caught:
         takes(tiny, "", Calls(TAGGED, (Function("f", UNKEPT, True, "tools[0].parameters"),), required))
     assert caught.value.param == "tools[0].parameters.properties.n.minimum"
+    assert caught.value.code == "invalid_function_parameters"
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,7 @@ TEXTS = [
     "{",
     "\n\n",
     "  indented\n",
+    "[TOOL_CALLS]" + "long" * 100,
     f'<tool_call>{{"{"k" * 1000}": 1}}</tool_call>',
 ]
 UNFINISHED: list[tuple[CallSyntax, str, list[str | Call]]] = [
@@ -194,6 +195,15 @@ def test_arguments_come_as_they_are_written() -> None:
     assert stream.push("[1, 2]}") == [CallArguments("[1, 2]}"), CallEnded()]
     assert stream.push("}\n</tool_call>") == []
     assert stream.finish() == []
+
+
+def test_text_is_not_held_back_without_need() -> None:
+    """An object that is no call is known by its first key, a word that is no name by its length."""
+    stream = CallStream(Calls(LLAMA, FUNCTIONS))
+    assert stream.push('{"answer":') == ['{"answer":']
+    assert stream.push(" [1") == [" [1"]
+    stream = CallStream(Calls(MISTRAL_NAME, FUNCTIONS))
+    assert stream.push("[TOOL_CALLS]" + "a" * 300) != []
 
 
 values = st.recursive(

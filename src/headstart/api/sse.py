@@ -6,6 +6,7 @@ what the engine itself bounds. A client that goes away ends the engine's work at
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol
 
@@ -18,6 +19,9 @@ from headstart.types import Event
 
 UNEXPECTED = "The server had an error while processing your request. Sorry about that!"
 """OpenAI's words for a failure that says nothing about the request."""
+
+PULSE_SECONDS = 15.0
+"""Between comments in a stream that has nothing to tell yet."""
 
 HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -56,6 +60,7 @@ class EventStream(Response):
         self._events = events
         self._script = script
         self._ending = ending
+        self._told = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """ASGI."""
@@ -68,11 +73,26 @@ class EventStream(Response):
     async def _write(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self._script.opening(), "more_body": True})
+        pulse = asyncio.create_task(self._pulse(send))
+        try:
+            await self._tell(send)
+        finally:
+            pulse.cancel()
+
+    async def _pulse(self, send: Send) -> None:
+        """Say something now and then while a long prompt is prefilled: proxies close connections that are silent."""
+        while not self._told:
+            await asyncio.sleep(PULSE_SECONDS)
+            if not self._told:
+                await send({"type": "http.response.body", "body": b": still at work\n\n", "more_body": True})
+
+    async def _tell(self, send: Send) -> None:
         last = b""
         unforeseen: Exception | None = None
         try:
             async for event in self._events:
                 if chunk := self._script.event(event):
+                    self._told = True
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             if self._ending is not None:
                 last = await self._ending()

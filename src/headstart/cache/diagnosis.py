@@ -48,7 +48,7 @@ STRUCTURAL: Mapping[str, str] = {
 }
 """The same for what `kinds` doesn't know, since it takes both prompts to tell."""
 
-_KIND_REMEDIES: Mapping[str, str] = {**{kind: remedy for kind, remedy in kinds.REMEDIES.items()}, **STRUCTURAL}
+_KIND_REMEDIES: Mapping[str, str] = {**dict(kinds.REMEDIES.items()), **STRUCTURAL}
 
 QUOTED = 40
 """Characters on either side of a parting that an explanation may quote."""

@@ -24,7 +24,7 @@ from headstart.types import BLOCK_TOKENS, TokenIds
 
 WINDOW = 8
 """Tokens in a row that one hash of the sample covers."""
-SAMPLED, LEAST = 64, 64
+SAMPLED, LEAST = 64, 32
 """One of so many windows is in the sample; and so many, if there are: a text that repeats itself has few."""
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -20,8 +20,8 @@ from headstart.types import BLOCK_TOKENS, MINIMUM_PREFIX, Explanation, Namespace
 LIFE = 24 * 3600.0
 """Seconds that a record is kept (docs/contract.md, diagnostics)."""
 MOST_TOKENS = 4_000_000
-"""Prompt tokens of all records together; the oldest go first. A token takes about 12 bytes."""
-MOST_RECORDS = 20_000
+"""Prompt tokens of all records together; the oldest go first. A token takes some 8 bytes."""
+MOST_RECORDS = 10_000
 ALIKE = 0.5
 """Share of a prompt's sample that another has to hold to be taken for the same prompt, changed."""
 
@@ -49,8 +49,8 @@ class Settings(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """One request. `created` in seconds of the caller's clock. `lookups` and `boundaries` are what it looked up, and what
-    it saved or found saved. `tools` in their order, `sorted_tools` with the keys of each sorted. `values`: the client's
+    """One request. `created` in seconds of the caller's clock. `lookups` and `boundaries` are what it looked up, and
+    what it saved or found saved. `tools` in their order, `sorted_tools` with the keys of each sorted. `values`: the client's
     texts by path; `steps`: the messages' paths in order. `compacted`: its history was replaced by a summary.
     `outcome`: what became of it."""
 
@@ -126,7 +126,7 @@ class RecordBook:
         self._most_tokens, self._life = most_tokens, life
         self._records: OrderedDict[tuple[str, str], Record] = OrderedDict()
         self._by_block: dict[tuple[object, bytes], Record] = {}
-        self._by_sample: dict[tuple[object, int], Record] = {}
+        self._by_sample: dict[int, Record] = {}
         self._tokens = 0
 
     def __len__(self) -> int:
@@ -141,17 +141,16 @@ class RecordBook:
         """Remember a request; the oldest are forgotten for it."""
         self._records[record.namespace.organisation, record.id] = record
         self._tokens += record.length
-        for scope in _scopes(record.namespace):
-            self._by_block.update(dict.fromkeys(((scope, digest) for digest in record.prompt.chain), record))
-            self._by_sample.update(dict.fromkeys(((scope, word) for word in record.prompt.sample), record))
+        self._by_block.update(dict.fromkeys(_block_names(record), record))
+        self._by_sample.update(dict.fromkeys(_sample_names(record.namespace, record.prompt), record))
         while self._tokens > self._most_tokens or len(self._records) > MOST_RECORDS:
             self._forget_oldest()
         self._expire(now)
 
     def nearest(self, namespace: Namespace, prompt: Fingerprint, *, anywhere: bool = False) -> Near | None:
         """The request of the namespace (or `anywhere` in its organisation) whose prompt begins as this one does for at
-        least 1,024 tokens, or else says much the same. None if there is none."""
-        scope = _scopes(namespace)[anywhere]
+        least 1,024 tokens; or else, in the namespace, one that says much the same. None if there is none."""
+        scope = namespace.organisation if anywhere else namespace
         low, high = 0, len(prompt.chain)
         while low < high:
             middle = (low + high + 1) // 2
@@ -159,9 +158,11 @@ class RecordBook:
         if low * BLOCK_TOKENS >= MINIMUM_PREFIX:
             record = self._by_block[scope, prompt.chain[low - 1]]
             return Near(record, common_tokens(record.prompt, prompt))
+        if anywhere:
+            return None
         votes: Counter[Record] = Counter()
-        for word, count in prompt.sample.items():
-            if (found := self._by_sample.get((scope, word))) is not None:
+        for name, count in zip(_sample_names(namespace, prompt), prompt.sample.values(), strict=True):
+            if (found := self._by_sample.get(name)) is not None:
                 votes[found] += count
         for record, count in votes.most_common(1):
             if count >= ALIKE * sum(prompt.sample.values()):
@@ -175,18 +176,24 @@ class RecordBook:
     def _forget_oldest(self) -> None:
         _, record = self._records.popitem(last=False)
         self._tokens -= record.length
-        for scope in _scopes(record.namespace):
-            for digest in record.prompt.chain:
-                if self._by_block.get((scope, digest)) is record:
-                    del self._by_block[scope, digest]
-            for word in record.prompt.sample:
-                if self._by_sample.get((scope, word)) is record:
-                    del self._by_sample[scope, word]
+        for name in _block_names(record):
+            if self._by_block.get(name) is record:
+                del self._by_block[name]
+        for word in _sample_names(record.namespace, record.prompt):
+            if self._by_sample.get(word) is record:
+                del self._by_sample[word]
 
 
-def _scopes(namespace: Namespace) -> tuple[object, object]:
-    """Where a record is looked for: in its namespace, and in its organisation."""
-    return namespace, namespace.organisation
+def _block_names(record: Record) -> Iterator[tuple[object, bytes]]:
+    """What a record is found by: the digests of its blocks, in its namespace and in its organisation."""
+    for scope in (record.namespace, record.namespace.organisation):
+        yield from ((scope, digest) for digest in record.prompt.chain)
+
+
+def _sample_names(namespace: Namespace, prompt: Fingerprint) -> Iterator[int]:
+    """And the hashes of its sample, in its namespace."""
+    scope = hash(namespace)
+    return (word ^ scope for word in prompt.sample)
 
 
 def _json(value: Any, *, sort: bool = False) -> str:

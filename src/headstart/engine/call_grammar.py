@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 
 from headstart.engine.grammar import MOST_BYTES, Convert, bounded, schema_grammar
+from headstart.errors import InvalidRequest
 from headstart.types import Calls, Function, Sampling
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|[A-Za-z][\w-]*')
@@ -102,7 +103,15 @@ def _frame(calls: Calls, convert: Convert) -> Iterator[str]:
 
 def _arguments(function: Function, convert: Convert) -> str:
     schema = _EMPTY if function.parameters is None else function.parameters
-    return schema_grammar(schema, function.path, convert, strict=function.strict)
+    try:
+        return schema_grammar(schema, function.path, convert, strict=function.strict)
+    except InvalidRequest as error:
+        raise InvalidRequest(
+            f"{error.message} Or send 'strict': false with the function '{function.name}': its schema is then kept as "
+            "far as it can be.",
+            param=error.param,
+            code="invalid_function_parameters",
+        ) from error
 
 
 def _text(opener: str, name: str, follows: str | None) -> Iterator[str]:

@@ -22,6 +22,8 @@ LONGEST_WORD = 256
 SEPARATORS = ",;"
 """What models write between two calls of one frame."""
 ARGUMENTS = ("arguments", "parameters")
+BARE_KEYS = ("type", "id", "name", *ARGUMENTS)
+"""What a call without an opener may begin with: another object's text isn't held back until its end."""
 _BEFORE_ARGUMENTS = re.compile(r"(\[CALL_ID\]\s*\w*\s*)?\[ARGS\]\s*")
 
 _Reader = Generator[None, str, str]
@@ -212,6 +214,8 @@ class CallStream:
                     return character
                 raise _NotACall
             key = yield from _word()
+            if bare and not done and key not in BARE_KEYS:
+                raise _NotACall
             character = yield from _spaces((yield))
             if character != ":":
                 raise _NotACall
@@ -248,6 +252,8 @@ class CallStream:
         name = ""
         while character.isalnum() or character in "_-":
             name += character
+            if len(name) > LONGEST_WORD:
+                raise _NotACall
             character = yield
         if name not in self._names:
             raise _NotACall
