@@ -13,7 +13,7 @@ SOURCE = Path(headstart.__file__).parent
 STAGES = ("prompt", "cache", "engine", "ledger", "store")
 SHARED = {"types", "errors"}
 ALLOWED = {
-    "types": set(),
+    "types": {"types"},
     "errors": set(),
     "config": SHARED,
     **{stage: {*SHARED, stage} for stage in STAGES},

@@ -50,8 +50,8 @@ class Settings(NamedTuple):
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
     """One request. `created` in seconds of the caller's clock. `lookups` and `boundaries` are what it looked up, and
-    what it saved or found saved. `tools` in their order, `sorted_tools` with the keys of each sorted. `values`: the client's
-    texts by path; `steps`: the messages' paths in order. `compacted`: its history was replaced by a summary.
+    what it saved or found saved. `tools` in their order, `sorted_tools` with the keys of each sorted. `values`: the
+    client's texts by path; `steps`: the messages' paths in order. `compacted`: its history was replaced by a summary.
     `outcome`: what became of it."""
 
     id: str

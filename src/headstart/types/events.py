@@ -1,0 +1,118 @@
+"""What an engine says, and what becomes of its output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from headstart.types.base import Fate
+from headstart.types.plan import Written
+
+
+class Lost(NamedTuple):
+    """An entry that a prompt looked for and that is no longer there: its boundary in tokens, and what became of it."""
+
+    boundary: int
+    fate: Fate
+
+
+class CacheReport(NamedTuple):
+    """What physically happened to one prompt, in tokens.
+
+    `read` were taken from an entry (`cached_tokens`); of them `from_context` shared cells and `from_ram` were brought
+    back. `prefilled` were computed. `waited`: for another request that was prefilling the same prefix. `lost`: the
+    longest entry beyond `read` that once was there.
+    """
+
+    read: int = 0
+    written: Written = Written()
+    prefilled: int = 0
+    from_context: int = 0
+    from_ram: int = 0
+    waited: bool = False
+    lost: Lost | None = None
+
+
+class Tally(NamedTuple):
+    """How much an index holds: blocks known, of them in RAM, their bytes; and blocks lost for want of room so far."""
+
+    blocks: int
+    stored: int
+    stored_bytes: int
+    evicted: int
+
+
+class TokenLogprob(NamedTuple):
+    """A token, its bytes (a token may be half a character), its natural log-probability, and its likeliest rivals."""
+
+    token: str
+    bytes: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The prompt has its place, and what is read of it is decided; the rest will now be prefilled. Comes first."""
+
+    report: CacheReport
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The prompt is in the context; the first output token follows. Its report is the final one: who had to give up its
+    place in between may have read less."""
+
+    report: CacheReport
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """More output. `text` may be empty while a character or a possible stop string is incomplete."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event. `output_tokens` counts every one computed, the end-of-turn token and a stop string's included."""
+
+    reason: Literal["stop", "length"]
+    output_tokens: int
+
+
+Event = Placed | Started | Delta | Finished
+
+
+class CallBegun(NamedTuple):
+    """The model calls a function; the JSON text of its arguments follows."""
+
+    name: str
+
+
+class CallArguments(NamedTuple):
+    """More of the arguments."""
+
+    text: str
+
+
+class CallEnded(NamedTuple):
+    """The call is over; not `complete` if the answer ended within it."""
+
+    complete: bool = True
+
+
+OutputPart = str | CallBegun | CallArguments | CallEnded
+"""A piece of an answer: text, or a part of a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What an engine tells about the model it runs."""
+
+    context_length: int
+    """Tokens of prompt and output together that one request may have."""
+    vocabulary_size: int
+    description: str
+    """For people, as `llama 0.1B Q8_0, 134 MB`."""
