@@ -108,6 +108,29 @@ RESPONSES: list[tuple[dict[str, Any], str | None, str | None, str]] = [
         "ttl",
     ),
     ({"prompt_cache_options": {"mode": "implicit"}}, "unsupported_parameter", "prompt_cache_options", "by itself"),
+    (
+        {"model": BREAKPOINTS, "input": [{"role": "user", "content": "x", "prompt_cache_breakpoint": MARK}]},
+        "unknown_parameter",
+        "input[0].prompt_cache_breakpoint",
+        "prompt_cache_breakpoint",
+    ),
+    (
+        {
+            "model": BREAKPOINTS,
+            "input": [
+                {"role": "assistant", "content": [{"type": "output_text", "text": "", "prompt_cache_breakpoint": MARK}]}
+            ],
+        },
+        "unknown_parameter",
+        "input[0].content[0].prompt_cache_breakpoint",
+        "prompt_cache_breakpoint",
+    ),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_text", "text": "", "prompt_cache_breakpoint": {}}]}]},
+        "missing_required_parameter",
+        "input[0].content[0].prompt_cache_breakpoint.mode",
+        "mode",
+    ),
     ({"prompt_cache_options": {"mode": "all"}}, "invalid_value", "prompt_cache_options.mode", "'explicit', 'implicit'"),
     ({"prompt_cache_options": {"ttl": "1h"}}, "invalid_value", "prompt_cache_options.ttl", "'12h', '30m'"),
     ({"prompt_cache_options": {"prewarm": 1}}, "invalid_type", "prompt_cache_options.prewarm", "boolean"),

@@ -41,9 +41,11 @@ class SchemaReader:
         self._param = param
         self._strict = strict
         self._values = 0
+        self._whole: Any = None
 
     def read(self, schema: Any) -> dict[str, Any]:
         """The whole schema, a root that only points to a definition resolved."""
+        self._whole = schema
         root = self._node(schema, self._param)
         table, _, name = str(root.get("$ref", "")).removeprefix("#/").partition("/")
         if name and table in ("$defs", "definitions") and name in root.get(table, {}):
@@ -85,7 +87,7 @@ class SchemaReader:
             self._expect(isinstance(value, Mapping) and len(value) <= MOST_PROPERTIES, key, at)
             return {name: self._inner(inner, f"{at}.{name}") for name, inner in value.items()}
         if key in LISTS:
-            self._expect(isinstance(value, list), key, at)
+            self._expect(isinstance(value, list) and len(value) > 0, key, at, "a list of one schema or more")
             return [self._inner(inner, f"{at}[{n}]") for n, inner in enumerate(value)]
         if key == "items" or (key == "additionalProperties" and not isinstance(value, bool)):
             return self._inner(value, at)
@@ -100,13 +102,19 @@ class SchemaReader:
             self._expect(value in FORMATS, key, at, f"one of {', '.join(FORMATS)} on this server")
         elif key == "$ref":
             local = isinstance(value, str) and value.startswith("#/")
-            self._expect(local, key, at, "a place in this schema, as '#/$defs/name'")
+            self._expect(local and self._has(value), key, at, "a place in this schema, as '#/$defs/name'")
         elif key == "enum":
             self._expect(isinstance(value, list) and len(value) > 0, key, at, "a list of values")
             self._values += len(value)
             self._expect(self._values <= MOST_VALUES, key, at, f"at most {MOST_VALUES} values in all on this server")
         elif key == "required":
             self._expect(isinstance(value, list) and all(isinstance(name, str) for name in value), key, at)
+
+    def _has(self, reference: str) -> bool:
+        place = self._whole
+        for step in reference.removeprefix("#/").split("/"):
+            place = place.get(step) if isinstance(place, Mapping) else None
+        return place is not None
 
     def _expect(self, holds: bool, key: str, at: str, what: str = "of another type or smaller") -> None:
         if not holds:
