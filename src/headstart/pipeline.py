@@ -138,7 +138,7 @@ class Pipeline:
         placed = await anext(completion.events)
         assert isinstance(placed, Placed), "an engine says so first"
         model, request, prompt, plan, record, *_ = completion
-        subject = Subject(record, request, plan, partial(model.prompts.locate, prompt), self._keep_text)
+        subject = Subject(record, request, plan, partial(model.prompts.locate, request, prompt), self._keep_text)
         explanation = explain(subject, placed.report, self._book)
         comparison, now = None, self._clock()
         if request.cache.comparison is not None:

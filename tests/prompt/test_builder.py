@@ -220,3 +220,35 @@ def test_settings_of_the_prefix() -> None:
     ]
     assert len(set(distinct) - {""}) == len(distinct)
     assert DEMO.build(ask(("user", "x"), settings=PromptSettings(verbosity="low"))).settings == '{"verbosity":"low"}'
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(min_size=1, max_size=200), st.data())
+def test_a_token_is_located_in_its_value(text: str, data: st.DataObject) -> None:
+    """At the character where it begins; one that begins within a character at the end of those before it."""
+    request = Request(
+        "m",
+        (
+            Message("system", (Text("Be kind.", "messages[0].content"),), "messages[0]"),
+            Message("user", (Text(text, "messages[1].content"),), "messages[1]"),
+        ),
+    )
+    builder = PromptBuilder(ChatTemplate(DEMO_TEMPLATE), OpenAITokenizer())
+    prompt = builder.build(request)
+    segment = next(segment for segment in prompt.segments if segment.path == "messages[1].content")
+    token = data.draw(st.integers(segment.start, segment.stop - 1))
+    before = o200k().decode_bytes(prompt.tokens[segment.start : token].tolist()).decode("utf-8", "ignore")
+    assert builder.locate(request, prompt, token) == ("messages[1].content", len(before))
+
+
+def test_a_token_of_the_template_stands_for_a_value_beside_it() -> None:
+    """The one behind a value for its end, others for the beginning of what follows; behind the last value for none."""
+    request = Request("m", tuple(Message("user", (Text("one two", path),), path) for path in ("a", "b")))
+    builder = PromptBuilder(ChatTemplate(DEMO_TEMPLATE), OpenAITokenizer())
+    prompt = builder.build(request)
+    first, second = (segment for segment in prompt.segments if segment.path)
+    assert builder.locate(request, prompt, 0) == ("a", 0)
+    assert builder.locate(request, prompt, first.stop) == ("a", 7)
+    assert builder.locate(request, prompt, first.stop + 1) == ("b", 0)
+    assert builder.locate(request, prompt, second.stop) == ("b", 7)
+    assert builder.locate(request, prompt, second.stop + 1) is None

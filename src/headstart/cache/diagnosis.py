@@ -132,9 +132,7 @@ def _parting(subject: Subject, near: Near) -> Parting | None:
     path, offset = place
     if path.startswith("tools["):
         return Parting(near.common, path, kind=_tools_kind(ours, theirs))
-    text = next(
-        (text.text for message in subject.request.messages for text in message.content if text.path == path), ""
-    )
+    text = subject.request.text_at(path)
     found = kinds.kind_of(text, offset)
     start, stop = (found.start, found.stop) if found is not None else (offset, offset)
     quoted = text[max(start - QUOTED, 0) : stop + QUOTED] if subject.keep_text else None

@@ -197,7 +197,8 @@ class LlamaTokenizer:
     """`prompt.tokenizer.Tokenizer` on a GGUF's vocabulary."""
 
     def __init__(self, model: LlamaModel) -> None:
-        self._vocab, self._piece = model.vocab, model.piece
+        self._vocab = model.vocab
+        self.token_bytes = np.array([len(model.piece(token)) for token in range(model.vocabulary_size)], np.int32)
         special = ll.LLAMA_TOKEN_ATTR_CONTROL
         self.control: Mapping[str, int] = {
             model.text(token): token
@@ -217,10 +218,6 @@ class LlamaTokenizer:
             for at in range(run.start() + LONGEST_RUN, run.end(), LONGEST_RUN)
         ]
         return np.concatenate([self._encode(text[a:b]) for a, b in pairwise([0, *cuts, len(text)])])
-
-    def decode(self, tokens: TokenIds) -> str:
-        """The text of ordinary tokens."""
-        return b"".join(map(self._piece, tokens.tolist())).decode("utf-8", "ignore")
 
     def _encode(self, text: str) -> TokenIds:
         data = text.encode("utf-8", "replace")

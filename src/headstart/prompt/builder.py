@@ -69,8 +69,8 @@ class PromptBuilder:
         endings, marks = _places(request, segments)
         return Prompt(tokens, tuple(segments), prefix_settings(request), endings, marks)
 
-    def locate(self, prompt: Prompt, token: int) -> tuple[str, int] | None:
-        """The JSON path and the character where a token of a prompt of this model's begins. A token of the template's
+    def locate(self, request: Request, prompt: Prompt, token: int) -> tuple[str, int] | None:
+        """The JSON path and the character where a token of a request's prompt begins. A token of the template's
         own stands for the end of the value before it, if it is the first behind it, else for the beginning of the next
         value; None if none follows."""
         at = bisect_right(prompt.segments, token, key=lambda segment: segment.start) - 1
@@ -79,7 +79,9 @@ class PromptBuilder:
         if not path and token == start and before is not None and before.path:
             start, _, path, offset = before
         if path:
-            return path, offset + len(self._tokenizer.decode(prompt.tokens[start:token]))
+            skipped = int(self._tokenizer.token_bytes[prompt.tokens[start:token]].sum())
+            data = request.text_at(path)[offset:].encode("utf-8", "replace")
+            return path, offset + len(data[:skipped].decode("utf-8", "ignore"))
         following = next((segment for segment in prompt.segments[at:] if segment.path), None)
         return None if following is None else (following.path, following.offset)
 

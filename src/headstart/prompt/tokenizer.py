@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from headstart.types import TokenIds
 
@@ -46,8 +47,9 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> TokenIds:
         """The tokens of ordinary text: never a control token, whatever the text contains. Callable from any thread."""
 
-    def decode(self, tokens: TokenIds) -> str:
-        """The text of ordinary tokens, without a character that they only begin or end."""
+    @property
+    def token_bytes(self) -> npt.NDArray[np.int32]:
+        """How many bytes of text each token stands for, shape (vocabulary,)."""
 
 
 @cache
@@ -73,6 +75,7 @@ class OpenAITokenizer:
     def __init__(self, control: Mapping[str, int] = O200K_CONTROL) -> None:
         self.control = control
         self._encoding = o200k()
+        self.token_bytes = np.array([len(text) for text in self._encoding.token_byte_values()], np.int32)
 
     def encode(self, text: str) -> TokenIds:
         """The tokens of ordinary text; `<|endoftext|>` in it is thirteen ordinary characters."""
@@ -82,11 +85,6 @@ class OpenAITokenizer:
             return np.array(self._encoding.encode_ordinary(text), dtype=np.int32)
         ids = chain.from_iterable(self._encoding.encode_ordinary(chunk) for chunk in chunks(text))
         return np.fromiter(ids, dtype=np.int32)
-
-    def decode(self, tokens: TokenIds) -> str:
-        """The text of ordinary tokens."""
-        text: bytes = self._encoding.decode_bytes(tokens.tolist())
-        return text.decode("utf-8", "ignore")
 
 
 def chunks(text: str, size: int = CHUNK_CHARACTERS) -> Iterator[str]:

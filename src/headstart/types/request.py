@@ -174,3 +174,8 @@ class Request:
     settings: PromptSettings = field(default_factory=PromptSettings)
     sampling: Sampling = field(default_factory=Sampling)
     cache: CacheOptions = field(default_factory=CacheOptions)
+
+    def text_at(self, path: str) -> str:
+        """The text of a message's content at this JSON path; empty for any other value."""
+        texts = (text for message in self.messages for text in message.content)
+        return next((text.text for text in texts if text.path == path), "")
