@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from headstart.api.desk import Desk, json
 from headstart.api.usage import billed
+from headstart.api.wire import answers
 from headstart.errors import NotFound
 from headstart.pipeline import Record
 from headstart.types import Explanation, Parting
@@ -36,38 +36,34 @@ class Explain:
         return json(_explained(record, record.outcome))
 
 
-def _explained(record: Record, outcome: Explanation) -> dict[str, Any]:
+def _explained(record: Record, outcome: Explanation) -> answers.CacheExplanation:
     report, namespace = outcome.report, record.namespace
-    written = billed(report, namespace.generation)
-    miss = None
-    if outcome.cause is not None:
-        miss = {"cause": outcome.cause, "tokens": outcome.missed, "remedy": outcome.remedy}
-    return {
-        "object": "response.cache",
-        "response_id": record.id,
-        "created_at": int(record.created),
-        "model": namespace.model,
-        "generation": namespace.generation,
-        "input_tokens": record.length,
-        "cached_tokens": report.read,
-        "cache_write_tokens": written.tokens,
-        "cached_from": {"context": report.from_context, "ram": report.from_ram, "waited": report.waited},
-        "boundaries": {"looked_up": _boundaries(record.lookups), "saved": _boundaries(record.boundaries)},
-        "lost": report.lost and report.lost._asdict(),
-        "miss": miss,
-        "nearest": outcome.nearest and {"response_id": outcome.nearest, "common_tokens": outcome.shared},
-        "parting": outcome.parting and _parting(outcome.parting),
-    }
+    cause, nearest, parting = outcome.cause, outcome.nearest, outcome.parting
+    return answers.CacheExplanation(
+        object="response.cache",
+        response_id=record.id,
+        created_at=int(record.created),
+        model=namespace.model,
+        generation=namespace.generation,
+        input_tokens=record.length,
+        cached_tokens=report.read,
+        cache_write_tokens=billed(report, namespace.generation).tokens,
+        cached_from=answers.CachedFrom(report.from_context, report.from_ram, report.waited),
+        boundaries=answers.Boundaries(_boundaries(record.lookups), _boundaries(record.boundaries)),
+        lost=None if report.lost is None else answers.LostEntry(*report.lost),
+        miss=None if cause is None else answers.Miss(cause, outcome.missed, outcome.remedy),
+        nearest=None if nearest is None else answers.Nearest(nearest, outcome.shared),
+        parting=None if parting is None else _parting(parting),
+    )
 
 
-def _boundaries(boundaries: Sequence[int]) -> dict[str, int] | list[int]:
+def _boundaries(boundaries: Sequence[int]) -> answers.Range | list[int]:
     """An interval model's by their range, a breakpoint model's one by one."""
     if isinstance(boundaries, range) and len(boundaries):
-        return {"first": boundaries[0], "last": boundaries[-1], "step": boundaries.step}
+        return answers.Range(boundaries[0], boundaries[-1], boundaries.step)
     return list(boundaries)
 
 
-def _parting(parting: Parting) -> dict[str, Any]:
-    place = {"token": parting.token, "path": parting.path, "offset": parting.offset, "kind": parting.kind}
-    value = {"start": parting.start, "stop": parting.stop} if parting.stop > parting.start else None
-    return {**place, "value": value, "text": parting.text}
+def _parting(parting: Parting) -> answers.PartingPlace:
+    value = answers.Span(parting.start, parting.stop) if parting.stop > parting.start else None
+    return answers.PartingPlace(parting.token, parting.path, parting.offset, parting.kind, value, parting.text)

@@ -60,6 +60,8 @@ class Holding:
 def common_blocks(left: tuple[bytes, ...], right: tuple[bytes, ...]) -> int:
     """How many first blocks two chains share. A digest covers all before it, so agreement can be bisected."""
     low, high = 0, min(len(left), len(right))
+    if not high or left[0] != right[0]:  # as most are, and who waits asks at every step
+        return 0
     while low < high:
         middle = (low + high + 1) // 2
         if left[middle - 1] == right[middle - 1]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from headstart.types import Cause, Generation
+from headstart.types import Cause, Fate, Generation
 
 
 class ErrorDetail(msgspec.Struct, kw_only=True):
@@ -160,6 +160,54 @@ class Miss(msgspec.Struct):
     remedy: str | None
 
 
+class Range(msgspec.Struct):
+    """Boundaries of an interval model: every `step` tokens from `first` to `last`."""
+
+    first: int
+    last: int
+    step: int
+
+
+class Boundaries(msgspec.Struct):
+    """Where a prefix was looked up, and where it was saved or found saved."""
+
+    looked_up: Range | list[int]
+    saved: Range | list[int]
+
+
+class LostEntry(msgspec.Struct):
+    """The longest entry that was looked up and is no longer there, and what became of it."""
+
+    boundary: int
+    fate: Fate
+
+
+class Nearest(msgspec.Struct):
+    """The earlier response whose prompt is nearest; both begin with the same `common_tokens`."""
+
+    response_id: str
+    common_tokens: int
+
+
+class Span(msgspec.Struct):
+    """Characters of a value, from `start` to before `stop`."""
+
+    start: int
+    stop: int
+
+
+class PartingPlace(msgspec.Struct):
+    """Where the prompt parts from the nearest one: after `token` tokens, at a character of the value at a JSON path,
+    and what kind of value stands there. `text` quotes it, if the operator lets it."""
+
+    token: int
+    path: str | None
+    offset: int
+    kind: str | None
+    value: Span | None
+    text: str | None
+
+
 class CacheExplanation(msgspec.Struct, kw_only=True):
     """What became of a prompt in the cache; counts are tokens."""
 
@@ -172,9 +220,11 @@ class CacheExplanation(msgspec.Struct, kw_only=True):
     cached_tokens: int
     cache_write_tokens: int
     cached_from: CachedFrom
+    boundaries: Boundaries
+    lost: LostEntry | None
     miss: Miss | None
-    nearest: dict[str, Any] | None
-    parting: dict[str, Any] | None
+    nearest: Nearest | None
+    parting: PartingPlace | None
 
 
 # ------------------------------------------------------------------------------------------------ Chat Completions
