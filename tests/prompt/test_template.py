@@ -18,7 +18,9 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from headstart.errors import InvalidRequest, StartError
+from headstart.prompt.builder import PromptBuilder
 from headstart.prompt.template import DEFAULT_TEMPLATE, DEMO_TEMPLATE, ChatTemplate, Piece
+from headstart.prompt.tokenizer import OpenAITokenizer
 from headstart.types import Message, OutputFormat, PromptSettings, Request, Text, Tool, ToolCall
 
 NOON = datetime(2026, 11, 23, 12, 0)
@@ -275,3 +277,20 @@ def test_refusals_name_the_first_message_and_the_reason(source: str, reason: str
     assert refused.value.param == "messages[0]"
     assert "chat template refused" in refused.value.message
     assert reason in refused.value.message
+
+
+@pytest.mark.contract("P1", note="in the templates of real models, where an answer is sent back as it was made")
+@pytest.mark.parametrize("name", set(TEMPLATES) - {"macros"})
+def test_the_end_of_a_message_is_a_prefix_of_the_next_turn(name: str) -> None:
+    """Whatever a template closes a message with: up to the last user message's own end, the next turn is the same."""
+    builder = PromptBuilder(COMPILED[name], OpenAITokenizer())
+    said = ["Be kind and brief.", "What is a leaf?", "A green thing.", "And a root?", "A brown thing.", "And a stem?"]
+    messages = [message("user" if at % 2 else "assistant", text, at) for at, text in enumerate(said)]
+    messages[0] = message("system", said[0], 0)
+    if name == "mistral":  # it prints the instructions before the last message, wherever that is
+        messages.pop(0)
+    prompts = [builder.build(Request("m", tuple(messages[:count]))) for count in (len(messages) - 2, len(messages))]
+    end = prompts[0].endings[-1].stop
+    assert 0 < end < len(prompts[0].tokens)
+    assert prompts[0].tokens[:end].tolist() == prompts[1].tokens[:end].tolist()
+    assert prompts[1].endings[len(messages) - 3].stop == end
