@@ -7,7 +7,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
+
+import msgspec
 
 from headstart.cache.diagnosis import Subject, compare, explain
 from headstart.cache.fingerprint import common_tokens
@@ -30,12 +32,14 @@ from headstart.types import (
     Request,
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 __all__ = ["Completion", "Pipeline", "Placement", "Record", "ServedModel"]
 
-THREADED_CHARACTERS = 200_000
-"""Prompts longer than this are rendered and tokenised off the event loop, which others are waiting for."""
-THREADED_TOKENS = 20_000
-"""Prompts longer than this are hashed for their records there too."""
+THREADED_WORK = 200_000
+"""Requests that are more work than this are rendered, tokenised and hashed off the event loop, which others are waiting
+for: characters, and a hundred of them for every piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,8 @@ class Pipeline:
     Args:
         secret: the deployment's, at most 64 bytes: it keys what is remembered of requests.
         remembered: prompt tokens of all the requests that are remembered.
-        keep_text: explanations may quote a prompt where it parts from another.
+        keep_text: explanations may quote a prompt where it parts from another; except those of organisations under
+            `zero_data_retention`.
         clock: Unix time in seconds.
     """
 
@@ -87,11 +92,12 @@ class Pipeline:
         *,
         remembered: int = MOST_TOKENS,
         keep_text: bool = False,
+        zero_data_retention: frozenset[str] = frozenset(),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.models = {model.name: model for model in models}
         self._recorder, self._book = Recorder(secret), RecordBook(most_tokens=remembered)
-        self._keep_text, self._clock = keep_text, clock
+        self._keep_text, self._private, self._clock = keep_text, zero_data_retention, clock
 
     def model(self, name: str) -> ServedModel:
         """Raises `NotFound`, in OpenAI's words, naming what is served."""
@@ -107,13 +113,7 @@ class Pipeline:
 
     async def render(self, request: Request, organisation: str) -> Prompt:
         """The prompt as the model would read it. Raises `InvalidRequest` if the template refuses the messages."""
-        build = self.model(request.model).prompts.build
-        characters = sum(len(text.text) for message in request.messages for text in message.content)
-        characters += sum(len(call.arguments.text) for message in request.messages for call in message.tool_calls)
-        pieces = len(request.messages) + sum(len(message.tool_calls) for message in request.messages)
-        if characters + 100 * pieces + 1_000 * len(request.tools) > THREADED_CHARACTERS:
-            return await asyncio.to_thread(build, request, organisation)
-        return build(request, organisation)
+        return await _aside(request, self.model(request.model).prompts.build, request, organisation)
 
     async def start(self, request: Request, organisation: str) -> Completion:
         """Send a request on its way. Everything that is wrong with it is raised here, before a byte is answered."""
@@ -122,15 +122,12 @@ class Pipeline:
         model.rules.check(request)
         prompt = await self.render(request, organisation)
         plan = model.rules.plan(prompt, namespace, request.cache)
+        if not model.engine.info.cacheable:
+            plan = plan.uncached()
         calls = calls_of(request, model.prompts.call_syntax)
+        record = await _aside(request, self._recorder.record, namespace, request, prompt, plan, self._clock())
         events = model.engine.generate(prompt, plan, replace(request.sampling, calls=calls))
-        record = await self._record(namespace, request, prompt, plan)
         return Completion(model, request, prompt, plan, record, events, None if calls is None else CallStream(calls))
-
-    async def _record(self, namespace: Namespace, request: Request, prompt: Prompt, plan: Plan) -> Record:
-        """Made while the engine is at work already."""
-        work = partial(self._recorder.record, namespace, request, prompt, plan, self._clock())
-        return await asyncio.to_thread(work) if len(prompt.tokens) > THREADED_TOKENS else work()
 
     async def place(self, completion: Completion, id: str) -> Placement:
         """Wait until the engine has a place for the request; from then on it is known by `id`. To be awaited once,
@@ -138,11 +135,13 @@ class Pipeline:
         placed = await anext(completion.events)
         assert isinstance(placed, Placed), "an engine says so first"
         model, request, prompt, plan, record, *_ = completion
-        subject = Subject(record, request, plan, partial(model.prompts.locate, request, prompt), self._keep_text)
+        organisation, cacheable = record.namespace.organisation, model.engine.info.cacheable
+        keep_text = self._keep_text and organisation not in self._private
+        subject = Subject(record, request, plan, partial(model.prompts.locate, request, prompt), keep_text, cacheable)
         explanation = explain(subject, placed.report, self._book)
         comparison, now = None, self._clock()
         if request.cache.comparison is not None:
-            earlier = self._book.get(record.namespace.organisation, request.cache.comparison, now)
+            earlier = self._book.get(organisation, request.cache.comparison, now)
             common = common_tokens(earlier.prompt, record.prompt) if earlier else 0
             comparison = compare(record, placed.report, earlier, common)
         self._book.add(replace(record, id=id, outcome=explanation), now)
@@ -151,3 +150,12 @@ class Pipeline:
     def record(self, organisation: str, id: str) -> Record | None:
         """What is remembered of a recent request."""
         return self._book.get(organisation, id, self._clock())
+
+
+async def _aside(request: Request, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do what takes as long as the request is large."""
+    amount = sum(len(msgspec.json.encode(tool.definition)) for tool in request.tools)
+    for message in request.messages:
+        texts = (*message.content, *(call.arguments for call in message.tool_calls))
+        amount += 100 * (1 + len(texts)) + sum(len(text.text) for text in texts)
+    return await asyncio.to_thread(work, *args, **kwargs) if amount > THREADED_WORK else work(*args, **kwargs)

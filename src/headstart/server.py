@@ -178,7 +178,13 @@ def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
                 int(time.time()),
             )
         )
-    return Pipeline(served, secret, remembered=config.diagnostics.tokens, keep_text=config.diagnostics.text)
+    return Pipeline(
+        served,
+        secret,
+        remembered=config.diagnostics.tokens,
+        keep_text=config.diagnostics.text,
+        zero_data_retention=terms.zero_data_retention,
+    )
 
 
 def prompt_builder(model: LlamaModel) -> PromptBuilder:

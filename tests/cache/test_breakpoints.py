@@ -134,3 +134,9 @@ def test_a_message_that_prints_nothing_has_no_end() -> None:
     """An empty last user message: the one before it is the latest that ends somewhere."""
     prompt = prompt_of([Said("user", 1, 2000), Said("assistant", 2, 10), Said("user", 3, 0)])
     assert [mark.stop for mark in written(prompt, "implicit")] == [2000]
+
+
+def test_an_empty_result_does_not_hide_its_group() -> None:
+    """A command without output: the group ends where its last result with any text does."""
+    prompt = prompt_of([Said("user", 1, 1500), Said("assistant", 2, 60), Said("tool", 3, 6000), Said("tool", 4, 0)])
+    assert [mark.stop for mark in written(prompt, "implicit")] == [7560]

@@ -29,7 +29,7 @@ from headstart.types import (
 TEXT = "Session 7f3d2c1a-9b8e-4f6a-8c2d-1e0f9a8b7c6d: be brief."
 
 
-def subject_of(record: Record, reads: Sequence[int] = (), step: int = 1, *, keep_text: bool = False) -> Subject:
+def subject_of(record: Record, reads: Sequence[int] = (1024,), step: int = 1, *, keep_text: bool = False) -> Subject:
     """A request whose every token stands at character 10 of its one message."""
     plan = Plan(record.length, (), reads, reads, Lifetime(1800.0), step=step)
     request = Request("model", (Message("user", (Text(TEXT, "input"),), "input"),))
@@ -74,6 +74,14 @@ def test_under_another_key() -> None:
     assert explain(subject_of(record_of("new", (1, 3000))), CacheReport(), book).cause == "first_request"
 
 
+def test_what_can_not_be_cached() -> None:
+    """A model whose memory can't be cut; an explicit request without a mark."""
+    record = record_of("new", (1, 3000))
+    subject = subject_of(record)._replace(cacheable=False)
+    assert explain(subject, CacheReport(), RecordBook()).cause == "not_cacheable"
+    assert explain(subject_of(record, ()), CacheReport(), RecordBook()).cause == "boundary_not_marked"
+
+
 @pytest.mark.parametrize("keep_text", [False, True])
 def test_a_changed_prefix(keep_text: bool) -> None:
     """The kind of value at the parting decides the remedy; the text is quoted only where that is allowed."""
@@ -93,7 +101,7 @@ def test_a_changed_prefix(keep_text: bool) -> None:
     [
         ((2000,), (2000, 2500), 2000, None, 0),  # the longest that both have was read
         ((2000,), (1500,), 0, "boundary_not_marked", 2000),  # it is there, and not looked up
-        ((2000,), (2000,), 0, "evicted", 2000),  # it was looked up, and is forgotten long since
+        ((2000,), (2000,), 0, "not_written", 2000),  # it was looked up, and never was there
         ((2600,), (2600,), 0, "boundary_not_marked", 2200),  # they share 2,200 tokens, and no boundary
         ((1500, 2600), (1500, 2600), 1500, None, 0),  # little is missing: another conversation
         ((1024, 2600), (1024, 2600), 1024, "boundary_not_marked", 1176),  # much is
@@ -115,7 +123,7 @@ def test_intervals() -> None:
     new = subject_of(record_of("new", (1, 2200), (3, 600)), range(1024, 2800, 128), 128)
     assert explain(new, CacheReport(read=2176), book_of(earlier)).cause is None
     explained = explain(new, CacheReport(read=1024), book_of(earlier))
-    assert (explained.cause, explained.missed) == ("evicted", 1152)
+    assert (explained.cause, explained.missed) == ("not_written", 1152)
 
 
 # ------------------------------------------------------------------------------------------------ OpenAI's diagnosis
@@ -153,8 +161,8 @@ def other_namespace(**change: Any) -> Record:
     ],
 )
 def test_reasons(new: Record, common: int, reason: str) -> None:
-    """Each alone, and their order. Of the 3,000 tokens that were left, 2,000 were read."""
-    expected = Comparison("cache_miss", reason, 1000, 3000)  # type: ignore[arg-type]
+    """Each alone, and their order. Of the 3,000 tokens that were left, 2,000 were read, if both begin with as many."""
+    expected = Comparison("cache_miss", reason, 3000 - min(2000, common), 3000)  # type: ignore[arg-type]
     assert compare(new, CacheReport(read=2000), EARLIER, common) == expected
 
 
@@ -162,6 +170,8 @@ def test_reasons(new: Record, common: int, reason: str) -> None:
 def test_the_other_answers() -> None:
     """A hit reads all that was left; no record; nothing left, or nothing changed and yet not read."""
     assert compare(EARLIER, CacheReport(read=3000), EARLIER, 3000).type == "cache_hit"
+    unrelated = compare(EARLIER, CacheReport(read=8000), EARLIER, 5)
+    assert unrelated == Comparison("cache_miss", "input_changed", 2995, 3000), "it read an entry of its own"
     assert compare(EARLIER, CacheReport(), None, 0).type == "comparison_response_not_found"
     nothing = dataclasses.replace(EARLIER, boundaries=())
     assert compare(EARLIER, CacheReport(), nothing, 3000).type == "unavailable"

@@ -200,3 +200,13 @@ def test_a_budget_smaller_than_one_prompt_never_corrupts(budget: int) -> None:
     index.write(plan, 0.0)
     index.check_integrity()
     assert index.match(plan, 1.0) == 0
+
+
+def test_churn_leaves_nothing_behind() -> None:
+    """Thousands of prompts through a small cache, none of which is due for an hour: what is kept of them is bounded."""
+    index = PrefixIndex(50)
+    for number in range(3000):
+        index.write(plan_of((number, number)), 0.0)
+    assert len(index._due) <= 2 * index.tally().blocks + 65
+    assert index.expire(600.0)
+    index.check_integrity()

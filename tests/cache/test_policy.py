@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.cache.serving import Cache, Said, prompt_of
 
+from headstart.cache.index import PrefixIndex
 from headstart.cache.policy import EXTENDED, BreakpointRules, IntervalRules, Terms, rules_for
 from headstart.errors import InvalidRequest
 from headstart.types import (
@@ -298,3 +299,16 @@ def test_both_generations_are_in_the_registry() -> None:
     """Any model can be served as either."""
     assert isinstance(rules_for("interval", TERMS), IntervalRules)
     assert isinstance(rules_for("breakpoint", TERMS), BreakpointRules)
+
+
+def test_a_breakpoint_outlives_what_only_leads_beyond_it() -> None:
+    """A marked rubric that ends within a block, and a prompt beyond it: when room is short, what no other entry needs
+    goes first, as with a rubric that ends with a block."""
+    for rubric in (1024, 1100):
+        plan = BREAKPOINT.plan(prompt_of([Said("user", 1, 2000, ((rubric, None),))]), HOME, CacheOptions())
+        index = PrefixIndex(17)
+        index.write(plan, 0.0)
+        other = BREAKPOINT.plan(prompt_of([Said("user", 2, 1024)]), HOME, CacheOptions())
+        index.write(other, 1.0)
+        index.check_integrity()
+        assert index.match(plan, 2.0) == rubric

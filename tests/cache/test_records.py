@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.cache.fingerprint import fingerprint, organisation_key
-from headstart.cache.records import Record, RecordBook, Settings
-from headstart.types import Namespace
+from headstart.cache.records import MOST_VALUES, Record, RecordBook, Recorder, Settings
+from headstart.types import Lifetime, Message, Namespace, Plan, Prompt, Request, Text
 
 HOME = Namespace("org", "model", "interval", None)
 PLAIN = Settings("default", None, None, b"", True)
@@ -90,3 +90,14 @@ def test_what_is_left_to_reuse_is_the_longest_boundary() -> None:
     record = record_of("a", (1, 2000))
     assert record.reusable == 0
     assert dataclasses.replace(record, boundaries=(1024, 1500)).reusable == 1500
+
+
+def test_a_prompt_of_very_many_values_weighs_what_it_takes() -> None:
+    """150,000 tiny parts: the longest are remembered, empty ones aren't, and the book counts them."""
+    parts = tuple(Text("x" * (number % 7), f"messages[0].content[{number}].text") for number in range(20_000))
+    request = Request("m", (Message("user", parts, "messages[0]"),))
+    prompt = Prompt(np.zeros(10, np.int32), ())
+    plan = Plan(10, (), (), (), Lifetime(600.0))
+    record = Recorder(b"secret").record(HOME, request, prompt, plan, 0.0)
+    assert len(record.values) == MOST_VALUES
+    assert record.weight >= 40 * MOST_VALUES

@@ -186,7 +186,7 @@ def test_a_schema_without_a_grammar_names_its_place(tiny: LlamaModel) -> None:
     """400, with the path; the next request is served."""
     with pytest.raises(InvalidRequest) as caught:
         LlamaSampler(tiny, Sampling(format=OutputFormat("json_schema", {"$ref": "#/nowhere"}, path="text.format")), 10)
-    assert caught.value.param == "text.format.schema"
+    assert caught.value.param == "text.format.schema.$ref"
 
 
 def test_text_never_becomes_a_control_token(tiny: LlamaModel) -> None:

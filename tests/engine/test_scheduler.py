@@ -470,6 +470,26 @@ def test_a_long_life_keeps_its_blocks_when_the_shorter_ones_end() -> None:
     assert client.reads() == [0, 2000, 2000]
 
 
+def test_a_request_is_not_lost_when_saving_fails_while_it_is_preempted() -> None:
+    """It ends with the error, or is served again; it never waits for ever."""
+
+    def full(*_: int) -> np.ndarray:
+        raise MemoryError
+
+    client = Client()
+    client.send(prompt_of((1, 2000), (9, 1)), max_tokens=1)
+    sequence = client.send(prompt_of((2, 4000)), max_tokens=3)
+    while not client.cells.residents:
+        client.step(tidy=0)
+    client.context.save = full  # type: ignore[method-assign]
+    with pytest.raises(MemoryError):
+        client.scheduler._preempt(sequence)
+    client.scheduler.fail(EngineFailed("injected"))
+    del client.context.save  # type: ignore[method-assign]
+    client.run()
+    assert sequence.finished
+
+
 class Traffic(RuleBasedStateMachine):
     """Prompts that share and part, cancellations, failures, clocks, and budgets too small for any of it."""
 

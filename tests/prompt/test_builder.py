@@ -15,7 +15,19 @@ from headstart.errors import InvalidRequest
 from headstart.prompt.builder import PromptBuilder, prefix_settings
 from headstart.prompt.template import DEFAULT_TEMPLATE, DEMO_TEMPLATE, ChatTemplate
 from headstart.prompt.tokenizer import O200K_CONTROL, OpenAITokenizer, o200k
-from headstart.types import Message, OutputFormat, Prompt, PromptSettings, Request, Segment, Text, TokenIds, Tool
+from headstart.types import (
+    Breakpoint,
+    Mark,
+    Message,
+    OutputFormat,
+    Prompt,
+    PromptSettings,
+    Request,
+    Segment,
+    Text,
+    TokenIds,
+    Tool,
+)
 
 TOKENIZER = OpenAITokenizer()
 DEMO = PromptBuilder(ChatTemplate(DEMO_TEMPLATE), TOKENIZER)
@@ -252,3 +264,20 @@ def test_a_token_of_the_template_stands_for_a_value_beside_it() -> None:
     assert builder.locate(request, prompt, first.stop + 1) == ("b", 0)
     assert builder.locate(request, prompt, second.stop) == ("b", 7)
     assert builder.locate(request, prompt, second.stop + 1) is None
+
+
+def test_a_mark_on_an_empty_block_ends_where_the_one_before_it_does() -> None:
+    """And one on a text that the template prints twice, where it is printed first."""
+    parts = (Text("one two three", "a"), Text("", "b", Breakpoint("12h")), Text("four", "c"))
+    prompt = DEMO.build(Request("m", (Message("user", parts, "m"),)))
+    first = next(segment for segment in prompt.segments if segment.path == "a")
+    assert prompt.marks == (Mark(first.stop, "12h"),)
+    twice = PromptBuilder(
+        ChatTemplate("{% for m in messages %}{{ m.content }}|{% endfor %}{{ messages[0].content }}"), TOKENIZER
+    )
+    rules = Message("system", (Text("Be kind.", "s", Breakpoint()),), "m[0]")
+    prompt = twice.build(Request("m", (rules, Message("user", (Text("Hello?", "u"),), "m[1]"))))
+    printed = [segment.stop for segment in prompt.segments if segment.path == "s"]
+    assert len(printed) == 2
+    assert prompt.marks == (Mark(printed[0]),)
+    assert prompt.endings[0].stop == printed[0]

@@ -9,6 +9,8 @@ block that carries a mark.
 
 from __future__ import annotations
 
+import itertools
+
 from headstart.types import MINIMUM_PREFIX, Ending, Mark, Mode, Prompt
 
 MARKS_WRITTEN = {"implicit": 3, "explicit": 4}
@@ -41,12 +43,13 @@ def lookups(prompt: Prompt, mode: Mode) -> list[int]:
 def eligible(endings: tuple[Ending, ...]) -> list[int]:
     """Where messages end after which a prompt is likely to be continued, ascending: user messages, the last tool result
     of a consecutive group, the last developer or system message of the initial consecutive group."""
-    initial = _initial(endings)
-    places = {initial} if initial else set()
-    for ending, following in zip(endings, (*endings[1:], None), strict=False):
-        group_goes_on = following is not None and following.role == "tool"
-        if ending.role == "user" or (ending.role == "tool" and not group_goes_on):
-            places.add(ending.stop)
+    places = {_initial(endings)}
+    for role, group in itertools.groupby(endings, key=lambda ending: ending.role):
+        stops = [ending.stop for ending in group]
+        if role == "user":
+            places.update(stops)
+        elif role == "tool":  # a result may be empty
+            places.add(max(stops))
     return sorted(places - {0})
 
 

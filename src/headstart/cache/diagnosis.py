@@ -28,6 +28,8 @@ from headstart.types import (
 REMEDIES: Mapping[Cause, str] = {
     "below_minimum": f"Nothing under {MINIMUM_PREFIX} tokens is cached: share a longer prefix, or don't mind.",
     "first_request": "Nothing to mend: no earlier request of this namespace began like this one.",
+    "not_cacheable": "This model's memory can't be cut at the end of a prefix: all of a prompt is computed every time.",
+    "not_written": "Nothing to mend: the earlier request ended before it saved as much of its prompt.",
     "prefix_changed": "Put what changes behind what stays the same.",
     "expired": "Send such requests more often, ask for a longer life, or prewarm before they come.",
     "evicted": "Give the cache more memory (--ram-cache), or send fewer different prefixes.",
@@ -58,13 +60,15 @@ Locate = Callable[[int], tuple[str, int] | None]
 
 
 class Subject(NamedTuple):
-    """The request in question. `locate` finds a token's place in its JSON. `keep_text`: an explanation may quote it."""
+    """The request in question. `locate` finds a token's place in its JSON. `keep_text`: an explanation may quote it.
+    `cacheable`: whether the model can cache anything."""
 
     record: Record
     request: Request
     plan: Plan
     locate: Locate
     keep_text: bool = False
+    cacheable: bool = True
 
 
 def explain(subject: Subject, report: CacheReport, book: RecordBook) -> Explanation:
@@ -90,6 +94,10 @@ def explain(subject: Subject, report: CacheReport, book: RecordBook) -> Explanat
 def _cause(subject: Subject, report: CacheReport, near: Near | None) -> tuple[Cause | None, int]:
     """The cause, and how many tokens could have been read besides."""
     plan, read = subject.plan, report.read
+    if not subject.cacheable:
+        return "not_cacheable", 0
+    if plan.step == 1 and not plan.reads:
+        return "boundary_not_marked", 0
     if report.lost is not None:
         return report.lost.fate, report.lost.boundary - read
     if near is None:
@@ -98,7 +106,7 @@ def _cause(subject: Subject, report: CacheReport, near: Near | None) -> tuple[Ca
         return (None, 0) if read else ("prefix_changed", near.record.reusable)
     left = max((boundary for boundary in _up_to(near.record.boundaries, near.common) if boundary > read), default=0)
     if left:
-        return ("evicted" if left in plan.reads else "boundary_not_marked"), left - read
+        return ("not_written" if left in plan.reads else "boundary_not_marked"), left - read
     if plan.step == 1 and near.common - read >= MINIMUM_PREFIX:
         return "boundary_not_marked", near.common - read
     return None, 0
@@ -132,14 +140,20 @@ def _parting(subject: Subject, near: Near) -> Parting | None:
     path, offset = place
     if path.startswith("tools["):
         return Parting(near.common, path, kind=_tools_kind(ours, theirs))
+    if ours.tools != theirs.tools and offset == 0 and path == _first_path(subject.request):
+        return Parting(near.common, "tools", kind=_tools_kind(ours, theirs))  # the last one is gone
     text = subject.request.text_at(path)
     found = kinds.kind_of(text, offset)
     start, stop = (found.start, found.stop) if found is not None else (offset, offset)
     quoted = text[max(start - QUOTED, 0) : stop + QUOTED] if subject.keep_text else None
     by_looks = None if found is None else found.kind
     if by_looks is None or by_looks == "whitespace":
-        return Parting(near.common, path, offset, _text_kind(ours, theirs, path) or by_looks, start, stop, quoted)
+        return Parting(near.common, path, offset, _text_kind(subject, theirs, path) or by_looks, start, stop, quoted)
     return Parting(near.common, path, offset, by_looks, start, stop, quoted)
+
+
+def _first_path(request: Request) -> str | None:
+    return next((text.path for message in request.messages for text in message.content), None)
 
 
 def _tools_kind(ours: Record, theirs: Record) -> str:
@@ -148,16 +162,17 @@ def _tools_kind(ours: Record, theirs: Record) -> str:
     return "reordered_keys" if ours.sorted_tools == theirs.sorted_tools else "changed_tools"
 
 
-def _text_kind(ours: Record, theirs: Record, path: str) -> str | None:
+def _text_kind(subject: Subject, theirs: Record, path: str) -> str | None:
     """What two values of one path have in common, though they differ."""
-    new, old = ours.values.get(path), theirs.values.get(path)
+    new, old = subject.record.values.get(path), theirs.values.get(path)
     if new is not None and old is not None and new.exact != old.exact:
         if new.all == old.all:
             return "reordered_keys"
         if new.letters == old.letters:
             return "whitespace"
-    number = next((number for number, step in enumerate(ours.steps) if path.startswith(step)), 0)
-    return "edited_history" if 0 < number < len(theirs.steps) - 1 else None
+    steps = (message.path for message in subject.request.messages)
+    number = next((number for number, step in enumerate(steps) if path.startswith(step)), 0)
+    return "edited_history" if 0 < number < theirs.messages - 1 else None
 
 
 # ------------------------------------------------------------------------------------------------ OpenAI's diagnosis
@@ -171,12 +186,13 @@ def compare(record: Record, report: CacheReport, earlier: Record | None, common:
     reusable = earlier.reusable
     if not reusable:
         return Comparison("unavailable")
-    if report.read >= reusable:
+    read = min(report.read, common)  # of what both begin with
+    if read >= reusable:
         return Comparison("cache_hit")
     reason = next((reason for reason, applies in _reasons(earlier, record, common) if applies), None)
     if reason is None:  # all is as it was: the entry has gone, or is not looked up
         return Comparison("unavailable")
-    return Comparison("cache_miss", reason, reusable - report.read, reusable)
+    return Comparison("cache_miss", reason, reusable - read, reusable)
 
 
 def _reasons(old: Record, new: Record, common: int) -> Sequence[tuple[Reason, bool]]:

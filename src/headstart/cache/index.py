@@ -31,6 +31,10 @@ REMEMBERED = 65_536
 _NEVER = Lifetime(0.0, 0.0)
 
 
+SPARE = 64
+"""Entries of the queue of what will be due beyond two a block, before it is put in order."""
+
+
 class _Block:
     """`holders` counts sequences, `size` is bytes in RAM or 0, `until` when nothing needs it any more. `written`,
     `used` and `life` are the entry's that ends here; `written` is None where none does. `due`: it is in the queue of
@@ -134,12 +138,18 @@ class PrefixIndex:
         for boundary, digest in plan.tails.items():
             if start < boundary <= stop and (boundary in plan.writes or digest in self._blocks):
                 self._held(plan, boundary, digest, now)
-                self._blocks.move_to_end(digest)
                 tails.append(boundary)
-        until = max((self._blocks[plan.tails[boundary]].until for boundary in tails), default=0.0)
-        for digest in reversed(plan.blocks[:last]):
+        chain = list(plan.blocks[:last])
+        known = {digest: boundary for boundary, digest in plan.tails.items() if digest in self._blocks}
+        for digest, boundary in reversed(known.items()):  # each before the block that goes on beyond it
+            if boundary <= stop:
+                chain.insert(boundary // BLOCK_TOKENS, digest)
+        until = 0.0
+        for digest in reversed(chain):
             block = self._blocks[digest]
-            until = block.until = max(until, block.until)
+            if digest not in known:  # a tail has no children
+                block.until = max(until, block.until)
+            until = max(until, block.until)
             self._blocks.move_to_end(digest)
         return tails
 
@@ -263,6 +273,9 @@ class PrefixIndex:
         if not block.due:
             block.due = True
             heapq.heappush(self._due, (block.until, -block.depth, next(self._order), digest, block))
+            if len(self._due) > 2 * len(self._blocks) + SPARE:  # most are of blocks that went before their time
+                self._due = [due for due in self._due if self._blocks.get(due[3]) is due[4]]
+                heapq.heapify(self._due)
 
     def _unstore(self, digest: bytes) -> None:
         block = self._blocks[digest]

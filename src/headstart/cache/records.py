@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ LIFE = 24 * 3600.0
 """Seconds that a record is kept (docs/contract.md, diagnostics)."""
 MOST_TOKENS = 4_000_000
 """Prompt tokens of all records together; the oldest go first. A token takes some 8 bytes."""
+VALUE_TOKENS, MOST_VALUES = 40, 1_000
+"""What a value or a tool counts for in that, and how many values of a prompt are remembered: the longest."""
 MOST_RECORDS = 10_000
 ALIKE = 0.5
 """Share of a prompt's sample that another has to hold to be taken for the same prompt, changed."""
@@ -51,7 +54,7 @@ class Settings(NamedTuple):
 class Record:
     """One request. `created` in seconds of the caller's clock. `lookups` and `boundaries` are what it looked up, and
     what it saved or found saved. `tools` in their order, `sorted_tools` with the keys of each sorted. `values`: the
-    client's texts by path; `steps`: the messages' paths in order. `compacted`: its history was replaced by a summary.
+    longest of the client's texts by path; `messages` are counted. `compacted`: its history was replaced by a summary.
     `outcome`: what became of it."""
 
     id: str
@@ -64,7 +67,7 @@ class Record:
     tools: tuple[bytes, ...] = ()
     sorted_tools: tuple[bytes, ...] = ()
     values: Mapping[str, Print] = field(default_factory=dict)
-    steps: tuple[str, ...] = ()
+    messages: int = 0
     compacted: bool = False
     outcome: Explanation | None = None
 
@@ -72,6 +75,11 @@ class Record:
     def length(self) -> int:
         """Tokens of the prompt."""
         return len(self.prompt.traces)
+
+    @property
+    def weight(self) -> int:
+        """What it counts for in the bound of all records."""
+        return self.length + VALUE_TOKENS * (len(self.values) + len(self.tools))
 
     @property
     def reusable(self) -> int:
@@ -97,6 +105,8 @@ class Recorder:
         """The record of a request that has a plan; its id and outcome are added when they are known."""
         key = organisation_key(self._secret, namespace.organisation)
         settings = request.settings
+        texts = [text for message in request.messages for text in message.content if text.text]
+        longest = heapq.nlargest(MOST_VALUES, texts, key=lambda text: len(text.text))
         output = [settings.format.kind, settings.format.name, settings.format.schema]
         return Record(
             "",
@@ -114,8 +124,8 @@ class Recorder:
             plan.writes,
             tuple(_hashed(_json(tool.definition), key) for tool in request.tools),
             tuple(_hashed(_json(tool.definition, sort=True), key) for tool in request.tools),
-            {text.path: _print(text.text, key) for message in request.messages for text in message.content},
-            tuple(message.path for message in request.messages),
+            {text.path: _print(text.text, key) for text in longest},
+            len(request.messages),
         )
 
 
@@ -140,7 +150,7 @@ class RecordBook:
     def add(self, record: Record, now: float) -> None:
         """Remember a request; the oldest are forgotten for it."""
         self._records[record.namespace.organisation, record.id] = record
-        self._tokens += record.length
+        self._tokens += record.weight
         self._by_block.update(dict.fromkeys(_block_names(record), record))
         self._by_sample.update(dict.fromkeys(_sample_names(record.namespace, record.prompt), record))
         while self._tokens > self._most_tokens or len(self._records) > MOST_RECORDS:
@@ -175,7 +185,7 @@ class RecordBook:
 
     def _forget_oldest(self) -> None:
         _, record = self._records.popitem(last=False)
-        self._tokens -= record.length
+        self._tokens -= record.weight
         for name in _block_names(record):
             if self._by_block.get(name) is record:
                 del self._by_block[name]

@@ -11,6 +11,7 @@ it, by sharing cells, and the rest from RAM.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence as Ordered
 from typing import NamedTuple
@@ -193,8 +194,8 @@ class Cells:
                 sequence.computed -= 1
                 self.context.keep(sequence.slot, sequence.computed)
             return read
-        there = sequence.computed
-        return there if there in plan.reads and self.index.is_readable(plan.digest(there), now) else 0
+        there = plan.reads[: bisect_right(plan.reads, sequence.computed)]
+        return next((length for length in reversed(there) if self.index.is_readable(plan.digest(length), now)), 0)
 
     # --------------------------------------------------------------------------------------------- room in the context
 
@@ -236,7 +237,7 @@ class Cells:
         self.ram.drop(self.index.expire(now))
         for resident in list(self.residents):
             if not any(self.index.is_needed(digest, now) for digest in resident.holding.leaves):
-                self.evict(resident)
+                self.evict(resident, save=self.index.is_needed(resident.pieces[0].digest, now))
         surplus = self._surplus()
         for resident in self.residents if surplus is None else (surplus,):
             if resident.saved < len(resident.pieces):

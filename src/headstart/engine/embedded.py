@@ -110,7 +110,9 @@ class EmbeddedEngine:
         self._scheduler = Scheduler(self._context, self._cells, budget)
         if not model.cuttable:
             log.warning("This model's memory can't be cut at a boundary: its prompts are served without prefix cache.")
-        self._info = ModelInfo(length, model.vocabulary_size, f"{model.description}, {model.size / 1e6:.0f} MB")
+        self._info = ModelInfo(
+            length, model.vocabulary_size, f"{model.description}, {model.size / 1e6:.0f} MB", model.cuttable
+        )
         self._inbox: SimpleQueue[Sequence | None] = SimpleQueue()
         self._outbox: list[_Envelope] = []
         self._open: set[int] = set()
@@ -133,7 +135,7 @@ class EmbeddedEngine:
         length = len(prompt.tokens)
         self._check(prompt, sampling)
         if not self._model.cuttable:
-            plan = plan._replace(blocks=(), reads=(), writes=())
+            plan = plan.uncached()
         capacity = self._config.max_sequences + self._config.max_waiting
         if len(self._open) >= capacity:
             waits = math.ceil(self._seconds_per_request * len(self._open) / self._config.max_sequences)

@@ -42,11 +42,10 @@ class Holding:
         return [*(self.plan.tails[boundary] for boundary in self.tails), *reversed(self.blocks)]
 
     def pieces(self) -> Iterator[Piece]:
-        """All of them, parents before children."""
-        for number, digest in enumerate(self.blocks):
-            yield Piece(digest, number * BLOCK_TOKENS, (number + 1) * BLOCK_TOKENS)
-        for boundary in self.tails:
-            yield Piece(self.plan.tails[boundary], boundary // BLOCK_TOKENS * BLOCK_TOKENS, boundary)
+        """All of them in order, so parents before children."""
+        ends = sorted((*range(BLOCK_TOKENS, self.stop + 1, BLOCK_TOKENS), *self.tails))
+        for stop in ends:
+            yield Piece(self.plan.digest(stop), (stop - 1) // BLOCK_TOKENS * BLOCK_TOKENS, stop)
 
     def covers(self, other: Holding) -> bool:
         """Whether all that the other holds is held here too."""

@@ -101,12 +101,10 @@ class Scheduler:
                 return  # for cells: no one passes, so that long prompts get their turn
             self.waiting.remove(sequence)
             self.running.append(sequence)
-            if sequence.report is None:
+            if sequence.report is None:  # else it was preempted: what it reads now it may have computed itself
                 sequence.report = report
                 sequence.emit(Placed(report))
                 self.counters.read += report.read
-            else:  # it was preempted: what it computed itself before is not read from the cache
-                sequence.report = sequence.report._replace(read=min(sequence.report.read, report.read))
 
     def _fill(self) -> list[_Chunk]:
         """One token of each sequence that decodes, then prompts in order of arrival, up to the budget."""
@@ -146,8 +144,10 @@ class Scheduler:
 
     def _leave(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
-        self.cells.retire(sequence, self.running)
-        sequence.end()
+        try:
+            self.cells.retire(sequence, self.running)
+        finally:
+            sequence.end()
 
     # ---------------------------------------------------------------------------------------------- waiting and growing
 
@@ -172,7 +172,7 @@ class Scheduler:
         """Take its cells; it starts again, first in the queue, from what is cached of it."""
         self.counters.preemptions += 1
         self.running.remove(sequence)
+        self.waiting.appendleft(sequence)  # first, so that it is not lost if what follows fails
         self.cells.retire(sequence, self.running)
         for resident in list(self.cells.residents):
             self.cells.evict(resident)
-        self.waiting.appendleft(sequence)

@@ -134,14 +134,20 @@ def _begun_with(bos: int, tokens: TokenIds, segments: list[Segment]) -> tuple[To
 def _places(request: Request, segments: list[Segment]) -> tuple[tuple[Ending, ...], tuple[Mark, ...]]:
     """Where messages and marked blocks end: with the last token of their own text, wherever the template put it. What
     the template closes a message with comes after, and is the same whatever follows."""
-    stops = {segment.path: segment.stop for segment in segments}  # the last one of each path counts
+    printed: dict[str, Segment] = {}
+    for segment in segments:
+        before = printed.get(segment.path)
+        if before is None or segment.offset > before.offset:  # else the template prints it a second time
+            printed[segment.path] = segment
     endings, marks = [], []
     for message in request.messages:
-        paths = [message.path, *(text.path for text in message.content)]
-        endings.append(Ending(message.role, max(stops.get(path, 0) for path in paths)))
+        stop = 0
         for text in message.content:
-            if text.breakpoint is not None and text.path in stops:
-                marks.append(Mark(stops[text.path], text.breakpoint.ttl))
+            if text.path in printed:
+                stop = max(stop, printed[text.path].stop)
+            if text.breakpoint is not None and stop:  # an empty block ends where the one before it does
+                marks.append(Mark(stop, text.breakpoint.ttl))
+        endings.append(Ending(message.role, stop))
     return tuple(endings), tuple(marks)
 
 

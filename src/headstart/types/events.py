@@ -60,8 +60,8 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The prompt is in the context; the first output token follows. Its report is the final one: who had to give up its
-    place in between may have read less."""
+    """The prompt is in the context; the first output token follows. The report is that of its place: who had to give it
+    up in between is served again, and what was read is not computed at the client's cost."""
 
     report: CacheReport
 
@@ -116,3 +116,5 @@ class ModelInfo:
     vocabulary_size: int
     description: str
     """For people, as `llama 0.1B Q8_0, 134 MB`."""
+    cacheable: bool = True
+    """Whether its memory can be cut at the end of a prefix; if not, nothing of its prompts is read or written."""

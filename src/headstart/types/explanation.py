@@ -9,6 +9,8 @@ from headstart.types.events import CacheReport
 Cause = Literal[
     "below_minimum",
     "first_request",
+    "not_cacheable",
+    "not_written",
     "prefix_changed",
     "expired",
     "evicted",

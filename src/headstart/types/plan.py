@@ -63,6 +63,10 @@ class Plan(NamedTuple):
         """How long the entry that is written there is kept."""
         return self.lives.get(boundary, self.lifetime)
 
+    def uncached(self) -> Plan:
+        """The same prompt with nothing to look up and nothing to write."""
+        return Plan(self.length, (), (), (), self.lifetime, step=self.step)
+
     @property
     def end(self) -> int:
         """Tokens behind which nothing can be reused. A boundary that was rounded down hides less than a step."""
