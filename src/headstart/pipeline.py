@@ -137,7 +137,9 @@ class Pipeline:
         model, request, prompt, plan, record, *_ = completion
         organisation, cacheable = record.namespace.organisation, model.engine.info.cacheable
         keep_text = self._keep_text and organisation not in self._private
-        subject = Subject(record, request, plan, partial(model.prompts.locate, request, prompt), keep_text, cacheable)
+        subject = Subject(
+            record, request, prompt, plan, partial(model.prompts.locate, request, prompt), keep_text, cacheable
+        )
         explanation = explain(subject, placed.report, self._book)
         comparison, now = None, self._clock()
         if request.cache.comparison is not None:

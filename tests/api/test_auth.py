@@ -166,3 +166,28 @@ def test_through_the_sdk(serve: Any, make_pipeline: Any, key_file: Path) -> None
         assert caught.value.code == "invalid_api_key"
         for method, path in (("POST", "/v1/responses"), ("POST", "/v1/chat/completions"), ("GET", "/v1/models")):
             assert httpx2.request(method, url + path).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"host": "evil.example"},
+        {"host": "evil.example:8000"},
+        {"host": "[::1"},
+        {"host": "127.0.0.1.evil.example"},
+    ],
+)
+def test_without_keys_no_page_of_another_host_is_served(http: httpx2.Client, headers: dict[str, str]) -> None:
+    """Neither one that a browser here has open, nor one whose name was made to lead to this machine."""
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/responses"), ("GET", "/v1/responses/resp_1/cache")):
+        answer = http.request(method, path, headers=headers, json={"model": "gpt-4.1-mini", "input": "Hi"})
+        assert answer.status_code == 401
+        assert "this machine" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("headers", [{"origin": "http://localhost:3000"}, {"host": "localhost"}, {"host": "[::1]:80"}])
+def test_this_machines_own_pages_are_served(http: httpx2.Client, headers: dict[str, str]) -> None:
+    """By any of its names."""
+    assert http.get("/v1/models", headers=headers).status_code == 200

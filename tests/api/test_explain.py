@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import httpx2
@@ -194,3 +195,45 @@ def test_records_hold_no_text(http: httpx2.Client, server: Any) -> None:
     prints = list(record.values.values())
     assert secret not in repr((record.settings, record.tools, record.outcome, prints))
     assert all(secret.encode() not in piece for piece in hashes)
+
+
+def test_chat_completions_settings_have_their_own_names(http: httpx2.Client, server: Any) -> None:
+    """What is called `text.format` there is `response_format` here."""
+    for change, path in (
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
+        ({"verbosity": "low"}, "verbosity"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+    ):
+        plain = {"model": MODEL, "messages": [{"role": "user", "content": long_text()}], "max_completion_tokens": 2}
+        http.post("/v1/chat/completions", json=plain)
+        id = http.post("/v1/chat/completions", json={**plain, **change}).json()["id"]
+        parting = http.get(f"/v1/chat/completions/{id}/cache").json()["parting"]
+        assert (parting["kind"], parting["path"]) == ("setting", path)
+
+
+def test_the_same_texts_in_another_order(http: httpx2.Client, server: Any) -> None:
+    """Retrieved documents in the order of their scores, and JSON with its keys in any."""
+    documents = [f"## Document {number}\n" + long_text(300) for number in range(5)]
+    ask(http, "Docs:\n" + "\n\n".join(documents))
+    explained, _ = ask(http, "Docs:\n" + "\n\n".join(reversed(documents)))
+    assert (explained["miss"]["cause"], explained["parting"]["kind"]) == ("prefix_changed", "reordered_text")
+    state = {f"key{number}": long_text(150) for number in range(10)}
+    ask(http, "State: " + json.dumps(state))
+    explained, _ = ask(http, "State: " + json.dumps(dict(reversed(state.items()))))
+    assert explained["parting"]["kind"] == "reordered_keys"
+
+
+def test_a_time_within_the_marked_part(http: httpx2.Client, server: Any) -> None:
+    """It is marked already: the time has to go."""
+    mark = {"prompt_cache_breakpoint": {"mode": "explicit"}}
+    rules = long_text()
+    for minute in (1, 2):
+        text = f"{rules}\nCurrent time: 2026-11-23T10:0{minute}:00Z"
+        said = [
+            {"role": "system", "content": [{"type": "input_text", "text": text, **mark}]},
+            {"role": "user", "content": "Hello"},
+        ]
+        explained, _ = ask(http, said, BREAKPOINTS)
+    assert (explained["miss"]["cause"], explained["parting"]["kind"]) == ("prefix_changed", "timestamp")
+    assert "timestamp" in explained["miss"]["remedy"]
+    assert explained["miss"]["tokens"] <= explained["input_tokens"]

@@ -16,12 +16,15 @@ from headstart.types import (
     CacheReport,
     Cause,
     Comparison,
+    Ending,
     Fate,
     Lifetime,
     Lost,
+    Mark,
     Message,
     Namespace,
     Plan,
+    Prompt,
     Request,
     Text,
 )
@@ -29,11 +32,20 @@ from headstart.types import (
 TEXT = "Session 7f3d2c1a-9b8e-4f6a-8c2d-1e0f9a8b7c6d: be brief."
 
 
-def subject_of(record: Record, reads: Sequence[int] = (1024,), step: int = 1, *, keep_text: bool = False) -> Subject:
-    """A request whose every token stands at character 10 of its one message."""
+def subject_of(
+    record: Record,
+    reads: Sequence[int] = (1024,),
+    step: int = 1,
+    *,
+    keep_text: bool = False,
+    place: tuple[str, int] | None = ("input", 10),
+    marks: tuple[Mark, ...] = (),
+) -> Subject:
+    """A request whose every token stands at one place, by default character 10 of its one message."""
     plan = Plan(record.length, (), reads, reads, Lifetime(1800.0), step=step)
     request = Request("model", (Message("user", (Text(TEXT, "input"),), "input"),))
-    return Subject(record, request, plan, lambda token: ("input", 10), keep_text)
+    prompt = Prompt(np.zeros(record.length, np.int32), (), "", (Ending("user", record.length),), marks)
+    return Subject(record, request, prompt, plan, lambda token: place, keep_text)
 
 
 def book_of(*records: Record) -> RecordBook:
@@ -67,11 +79,13 @@ def test_the_first_of_its_kind() -> None:
 
 def test_under_another_key() -> None:
     """It is there, for another namespace of the same model."""
-    book = book_of(record_of("a", (1, 3000), namespace=HOME._replace(key="other")))
-    explained = explain(subject_of(record_of("new", (1, 3000))), CacheReport(), book)
-    assert (explained.cause, explained.nearest, explained.missed) == ("different_key", "a", 3000)
-    book = book_of(record_of("a", (1, 3000), namespace=Namespace("org", "another-model", "interval", "other")))
-    assert explain(subject_of(record_of("new", (1, 3000))), CacheReport(), book).cause == "first_request"
+    new = subject_of(record_of("new", (1, 3000)), (2900, 3000))
+    keyed = record_of("a", (1, 3000), namespace=HOME._replace(key="other"))
+    explained = explain(new, CacheReport(), book_of(dataclasses.replace(keyed, boundaries=(2900,))))
+    assert (explained.cause, explained.nearest, explained.missed) == ("different_key", "a", 2900)
+    assert explain(new, CacheReport(), book_of(keyed)).cause == "first_request", "it left nothing"
+    keyed = record_of("a", (1, 3000), namespace=Namespace("org", "another-model", "interval", "other"))
+    assert explain(new, CacheReport(), book_of(dataclasses.replace(keyed, boundaries=(2900,)))).cause == "first_request"
 
 
 def test_what_can_not_be_cached() -> None:
@@ -86,8 +100,9 @@ def test_what_can_not_be_cached() -> None:
 def test_a_changed_prefix(keep_text: bool) -> None:
     """The kind of value at the parting decides the remedy; the text is quoted only where that is allowed."""
     book = book_of(dataclasses.replace(record_of("a", (7, 5), (1, 3000)), boundaries=(3005,)))
-    explained = explain(subject_of(record_of("new", (8, 5), (1, 3000)), keep_text=keep_text), CacheReport(), book)
-    assert (explained.cause, explained.missed) == ("prefix_changed", 3005)
+    new = subject_of(record_of("new", (8, 5), (1, 3000)), (1024, 2000), keep_text=keep_text)
+    explained = explain(new, CacheReport(), book)
+    assert (explained.cause, explained.missed) == ("prefix_changed", 2000), "no more than this prompt could read"
     parting: Any = explained.parting
     assert (parting.token, parting.path, parting.kind) == (0, "input", "uuid")
     assert TEXT[parting.start : parting.stop] == "7f3d2c1a-9b8e-4f6a-8c2d-1e0f9a8b7c6d"
@@ -112,9 +127,37 @@ def test_breakpoints(
 ) -> None:
     """The earlier prompt has 2,200 tokens in common with the new one."""
     earlier = dataclasses.replace(record_of("a", (1, 2200), (2, 600)), boundaries=boundaries)
-    new = subject_of(record_of("new", (1, 2200), (3, 600)), reads)
+    new = subject_of(record_of("new", (1, 2200), (3, 600)), reads, place=None)
     explained = explain(new, CacheReport(read=read), book_of(earlier))
     assert (explained.cause, explained.missed) == (cause, missed)
+
+
+@pytest.mark.parametrize(
+    ("place", "end", "marked", "cause"),
+    [
+        (("input", 10), 600, 0, "prefix_changed"),  # a UUID in the middle of a text
+        (("input", 10), 30, 0, "boundary_not_marked"),  # at its end: the question
+        (None, 600, 0, "boundary_not_marked"),  # something else
+        (None, 600, 2500, "prefix_changed"),  # in front of the mark
+        (("input", 10), 30, 2100, "boundary_not_marked"),  # behind it, and yet not written there
+    ],
+)
+def test_what_changes_in_front_of_a_mark(place: tuple[str, int] | None, end: int, marked: int, cause: Cause) -> None:
+    """Marking more doesn't help there."""
+    earlier = dataclasses.replace(record_of("a", (1, 2200), (2, 600)), boundaries=(2800,))
+    marks = (Mark(marked),) if marked else ()
+    new = subject_of(record_of("new", (1, 2200), (3, end)), (2200 + end,), place=place, marks=marks)
+    assert explain(new, CacheReport(), book_of(earlier)).cause == cause
+
+
+def test_a_shared_beginning_that_is_too_short() -> None:
+    """They part at 967 tokens for good: 57 too few. If they said the same behind it, something had changed there."""
+    earlier = dataclasses.replace(record_of("a", (1, 967), (2, 300)), boundaries=(1267,))
+    explained = explain(subject_of(record_of("new", (1, 967), (3, 300)), (1267,)), CacheReport(), book_of(earlier))
+    assert (explained.cause, explained.shared) == ("below_minimum", 967)
+    assert "57 too few" in str(explained.remedy)
+    same_behind = subject_of(record_of("new", (1, 967), (4, 8), (2, 300)), (1275,))
+    assert explain(same_behind, CacheReport(), book_of(earlier)).cause == "prefix_changed"
 
 
 def test_intervals() -> None:

@@ -98,7 +98,7 @@ def test_24h_is_kept_up_to_24_hours() -> None:
         assert cache.serve(prompt, options).read == read
 
 
-@pytest.mark.contract("I12")
+@pytest.mark.contract("I12", note="the configuration's own default is `in_memory`, until entries outlive a restart")
 def test_the_default_retention_is_the_operators_except_under_zero_data_retention() -> None:
     """`24h` by configuration, `in_memory` for an organisation under zero data retention."""
     rules = IntervalRules(Terms(b"s", retention="24h", zero_data_retention=frozenset({"secretive"})))

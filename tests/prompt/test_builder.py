@@ -281,3 +281,13 @@ def test_a_mark_on_an_empty_block_ends_where_the_one_before_it_does() -> None:
     assert len(printed) == 2
     assert prompt.marks == (Mark(printed[0]),)
     assert prompt.endings[0].stop == printed[0]
+
+
+def test_thousands_of_empty_messages_are_little_work() -> None:
+    """What a template prints between control tokens is tokenised once."""
+    tokenizer = Characters()
+    source = "{% for m in messages %}[INST]{{ m.role }}:{{ m.content }}[/INST]{% endfor %}"
+    builder = PromptBuilder(ChatTemplate(source), tokenizer)
+    prompt = builder.build(ask(*[("user", "")] * 3000))
+    assert len(prompt.tokens) == 3000 * len("[user:]")
+    assert tokenizer.encoded == ["user:"]

@@ -48,11 +48,17 @@ class Desk:
     def organisation(self, request: Request) -> str:
         """Who asks. Raises `Unauthenticated`.
 
-        Without keys everybody on this machine is served, but no web page of another host that a browser here has open.
+        Without keys everybody on this machine is served, but no web page of another host that a browser here has open,
+        nor one whose name was made to lead here.
         """
-        origin = request.headers.get("origin")
-        if origin and not self.keys.required and urlsplit(origin).hostname not in OWN_HOSTS:
-            raise Unauthenticated("Web pages of other hosts are served with an API key only; this server has none.")
+        if not self.keys.required:
+            origin, host = request.headers.get("origin"), request.headers.get("host")
+            for address in (origin, host and f"//{host}"):
+                if address and _hostname(address) not in OWN_HOSTS:
+                    raise Unauthenticated(
+                        "Without API keys only this machine is served, as localhost, 127.0.0.1 or [::1], and no page "
+                        "of another host. Whoever runs this server can make a key."
+                    )
         return self.keys.authenticate(request.headers.get("authorization"))
 
     async def body(self, request: Request, kind: type[T]) -> tuple[T, int]:
@@ -67,6 +73,13 @@ class Desk:
         except BaseException:
             async with closing(completion.events):
                 raise
+
+
+def _hostname(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None
 
 
 async def aside(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -167,7 +167,7 @@ def _echo(body: ResponsesBody, request: Request, completion: Completion) -> dict
         "error": None,
         "incomplete_details": None,
         "instructions": body.instructions,
-        "max_output_tokens": sampling.max_tokens,
+        "max_output_tokens": body.max_output_tokens,
         "max_tool_calls": body.max_tool_calls,
         "model": completion.model.name,
         "output": [],

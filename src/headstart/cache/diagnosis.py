@@ -7,6 +7,7 @@ against a response that the client named.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -21,17 +22,18 @@ from headstart.types import (
     Explanation,
     Parting,
     Plan,
+    Prompt,
     Reason,
     Request,
 )
 
 REMEDIES: Mapping[Cause, str] = {
     "below_minimum": f"Nothing under {MINIMUM_PREFIX} tokens is cached: share a longer prefix, or don't mind.",
-    "first_request": "Nothing to mend: no earlier request of this namespace began like this one.",
+    "first_request": "Nothing to mend, if you expected none: no earlier request of this namespace is recognised in it.",
     "not_cacheable": "This model's memory can't be cut at the end of a prefix: all of a prompt is computed every time.",
     "not_written": "Nothing to mend: the earlier request ended before it saved as much of its prompt.",
-    "prefix_changed": "Put what changes behind what stays the same.",
-    "expired": "Send such requests more often, ask for a longer life, or prewarm before they come.",
+    "prefix_changed": "Put what changes behind what stays the same, and a breakpoint in front of it.",
+    "expired": "Send such requests more often, or ask for a longer life.",
     "evicted": "Give the cache more memory (--ram-cache), or send fewer different prefixes.",
     "refused": "The cache has no room for a prefix of this size: give it more memory (--ram-cache).",
     "different_key": "Use the same prompt_cache_key for requests that share this prefix.",
@@ -45,12 +47,23 @@ STRUCTURAL: Mapping[str, str] = {
     "setting": "This setting is part of the prefix: keep it the same for requests that share one.",
     "reordered_tools": "Send the tools in the same order every time, for instance sorted by name.",
     "reordered_keys": "Write JSON with its keys in the same order every time, for instance sorted.",
-    "changed_tools": "Send the same tools every time; to limit which may be called use tool_choice's allowed_tools.",
+    "reordered_text": "Put the same texts in the same order every time, for instance sorted by their names.",
+    "changed_tools": (
+        "Send the same tools every time: what varies in a description belongs into the input, and tool_choice's "
+        "allowed_tools limits which may be called."
+    ),
     "edited_history": "Only append to a conversation: an edited or shortened history is a new prefix.",
 }
 """The same for what `kinds` doesn't know, since it takes both prompts to tell."""
 
 _KIND_REMEDIES: Mapping[str, str] = {**dict(kinds.REMEDIES.items()), **STRUCTURAL}
+
+ELSEWHERE = 0.2
+"""Share of a prompt that another has to hold behind the place where they part, to be the same prompt, changed."""
+TAIL_TOKENS = 64
+"""Tokens behind a changed value that make it stand in the middle of a text rather than at its end."""
+_JSON = re.compile(r'[{,]\s*"[^"\n]{1,100}"\s*:')
+"""A key of an object."""
 
 QUOTED = 40
 """Characters on either side of a parting that an explanation may quote."""
@@ -65,10 +78,18 @@ class Subject(NamedTuple):
 
     record: Record
     request: Request
+    prompt: Prompt
     plan: Plan
     locate: Locate
     keep_text: bool = False
     cacheable: bool = True
+
+
+class Miss(NamedTuple):
+    """A cause, and how many tokens could have been read besides."""
+
+    cause: Cause
+    tokens: int = 0
 
 
 def explain(subject: Subject, report: CacheReport, book: RecordBook) -> Explanation:
@@ -78,49 +99,73 @@ def explain(subject: Subject, report: CacheReport, book: RecordBook) -> Explanat
         return Explanation("below_minimum", REMEDIES["below_minimum"], report)
     near = book.nearest(record.namespace, record.prompt)
     parting = _parting(subject, near) if near is not None else None
-    cause, missed = _cause(subject, report, near)
-    if cause == "first_request":
+    miss = _miss(subject, report, near, parting)
+    if miss is not None and miss.cause == "first_request":
         elsewhere = book.nearest(record.namespace, record.prompt, anywhere=True)
-        if elsewhere is not None and _differs_in_key(elsewhere, record):
-            cause, near, missed = "different_key", elsewhere, elsewhere.common
+        if elsewhere is not None and (left := _left(subject, elsewhere)):
+            near, miss = elsewhere, Miss("different_key", left)
+    cause, missed = miss or (None, 0)
     remedy = None if cause is None else REMEDIES[cause]
     if cause == "prefix_changed" and parting is not None and parting.kind is not None:
         remedy = _KIND_REMEDIES[parting.kind]
+    if cause == "below_minimum" and near is not None:
+        lacking = MINIMUM_PREFIX - near.common
+        remedy = f"Both share {near.common} tokens, {lacking} too few: from {MINIMUM_PREFIX} on a prefix is cached."
     if near is None:
         return Explanation(cause, remedy, report, missed)
     return Explanation(cause, remedy, report, missed, near.record.id, near.common, parting)
 
 
-def _cause(subject: Subject, report: CacheReport, near: Near | None) -> tuple[Cause | None, int]:
-    """The cause, and how many tokens could have been read besides."""
+def _miss(subject: Subject, report: CacheReport, near: Near | None, parting: Parting | None) -> Miss | None:
     plan, read = subject.plan, report.read
     if not subject.cacheable:
-        return "not_cacheable", 0
+        return Miss("not_cacheable")
     if plan.step == 1 and not plan.reads:
-        return "boundary_not_marked", 0
+        return Miss("boundary_not_marked")
     if report.lost is not None:
-        return report.lost.fate, report.lost.boundary - read
+        return Miss(report.lost.fate, report.lost.boundary - read)
     if near is None:
-        return (None, 0) if read else ("first_request", 0)
+        return None if read else Miss("first_request")
     if near.record.settings != subject.record.settings or near.common < MINIMUM_PREFIX:
-        return (None, 0) if read else ("prefix_changed", near.record.reusable)
+        if read:
+            return None
+        same_behind = near.alike - near.common / plan.length
+        if near.record.settings == subject.record.settings and same_behind < ELSEWHERE:
+            return Miss("below_minimum")
+        return Miss("prefix_changed", min(near.record.reusable, *plan.reads[-1:]))
     left = max((boundary for boundary in _up_to(near.record.boundaries, near.common) if boundary > read), default=0)
     if left:
-        return ("not_written" if left in plan.reads else "boundary_not_marked"), left - read
+        return Miss("not_written" if left in plan.reads else "boundary_not_marked", left - read)
     if plan.step == 1 and near.common - read >= MINIMUM_PREFIX:
-        return "boundary_not_marked", near.common - read
-    return None, 0
+        changed = _changed_within(subject, near.common, parting)
+        return Miss("prefix_changed" if changed else "boundary_not_marked", near.common - read)
+    return None
+
+
+def _changed_within(subject: Subject, common: int, parting: Parting | None) -> bool:
+    """Whether what changed stands within what was to stay the same: in front of a mark or a later message, or as a
+    value in the middle of the last one. Else that only ends in another way, and there is no boundary before its end."""
+    prompt = subject.prompt
+    if any(common < mark.stop for mark in prompt.marks):
+        return True
+    if prompt.endings and common < max((ending.stop for ending in prompt.endings[:-1]), default=0):
+        return True
+    return parting is not None and parting.kind is not None and len(prompt.tokens) - common >= TAIL_TOKENS
+
+
+def _left(subject: Subject, elsewhere: Near) -> int:
+    """What this prompt could read of one that has another key."""
+    ours, theirs = subject.record.namespace, elsewhere.record.namespace
+    if ours._replace(key=None) != theirs._replace(key=None):
+        return 0
+    boundaries = _up_to(elsewhere.record.boundaries, elsewhere.common)
+    return max((boundary for boundary in boundaries if boundary in subject.plan.reads), default=0)
 
 
 def _up_to(boundaries: Sequence[int], most: int) -> Sequence[int]:
     if isinstance(boundaries, range):
         return boundaries[: max((most - boundaries.start) // BLOCK_TOKENS + 1, 0)]
     return [boundary for boundary in boundaries if boundary <= most]
-
-
-def _differs_in_key(near: Near, record: Record) -> bool:
-    ours, theirs = record.namespace, near.record.namespace
-    return near.common >= MINIMUM_PREFIX and ours._replace(key=None) == theirs._replace(key=None)
 
 
 # ------------------------------------------------------------------------------------------------ where prompts part
@@ -130,7 +175,8 @@ def _parting(subject: Subject, near: Near) -> Parting | None:
     """Where this prompt parts from the nearest one; None if it only goes on, or is the same."""
     ours, theirs = subject.record, near.record
     if ours.settings != theirs.settings:
-        path = next(path for path, differs in _settings(theirs, ours) if differs)
+        chat = subject.request.settings.format.path.startswith("response_format")
+        path = next(names[chat] for names, differs in _settings(theirs, ours) if differs)
         return Parting(0, path, kind="setting")
     if near.common == min(ours.length, theirs.length):
         return None
@@ -147,9 +193,10 @@ def _parting(subject: Subject, near: Near) -> Parting | None:
     start, stop = (found.start, found.stop) if found is not None else (offset, offset)
     quoted = text[max(start - QUOTED, 0) : stop + QUOTED] if subject.keep_text else None
     by_looks = None if found is None else found.kind
-    if by_looks is None or by_looks == "whitespace":
-        return Parting(near.common, path, offset, _text_kind(subject, theirs, path) or by_looks, start, stop, quoted)
-    return Parting(near.common, path, offset, by_looks, start, stop, quoted)
+    kind: str | None = by_looks
+    if by_looks in (None, "whitespace", "counter"):  # which any text may have
+        kind = _text_kind(subject, theirs, path) or by_looks
+    return Parting(near.common, path, offset, kind, start, stop, quoted)
 
 
 def _first_path(request: Request) -> str | None:
@@ -167,7 +214,7 @@ def _text_kind(subject: Subject, theirs: Record, path: str) -> str | None:
     new, old = subject.record.values.get(path), theirs.values.get(path)
     if new is not None and old is not None and new.exact != old.exact:
         if new.all == old.all:
-            return "reordered_keys"
+            return "reordered_keys" if _JSON.search(subject.request.text_at(path)) else "reordered_text"
         if new.letters == old.letters:
             return "whitespace"
     steps = (message.path for message in subject.request.messages)
@@ -212,13 +259,13 @@ def _reasons(old: Record, new: Record, common: int) -> Sequence[tuple[Reason, bo
     )
 
 
-def _settings(old: Record, new: Record) -> Sequence[tuple[str, bool]]:
-    """The settings of the prefix by what the Responses API calls them."""
+def _settings(old: Record, new: Record) -> Sequence[tuple[tuple[str, str], bool]]:
+    """The settings of the prefix by what the Responses API and Chat Completions call them."""
     before, after = old.settings, new.settings
     return (
-        ("reasoning.effort", before.reasoning_effort != after.reasoning_effort),
-        ("text.verbosity", before.verbosity != after.verbosity),
-        ("text.format", before.text_format != after.text_format),
-        ("parallel_tool_calls", before.parallel_tool_calls != after.parallel_tool_calls),
-        ("service_tier", before.service_tier != after.service_tier),
+        (("reasoning.effort", "reasoning_effort"), before.reasoning_effort != after.reasoning_effort),
+        (("text.verbosity", "verbosity"), before.verbosity != after.verbosity),
+        (("text.format", "response_format"), before.text_format != after.text_format),
+        (("parallel_tool_calls",) * 2, before.parallel_tool_calls != after.parallel_tool_calls),
+        (("service_tier",) * 2, before.service_tier != after.service_tier),
     )

@@ -89,10 +89,12 @@ class Record:
 
 
 class Near(NamedTuple):
-    """The record nearest to a prompt, and how many first tokens both share."""
+    """The record nearest to a prompt, how many first tokens both share, and what share of the prompt it holds too, if
+    that is how it was found."""
 
     record: Record
     common: int
+    alike: float = 1.0
 
 
 class Recorder:
@@ -175,8 +177,9 @@ class RecordBook:
             if (found := self._by_sample.get(name)) is not None:
                 votes[found] += count
         for record, count in votes.most_common(1):
-            if count >= ALIKE * sum(prompt.sample.values()):
-                return Near(record, common_tokens(record.prompt, prompt))
+            alike = count / sum(prompt.sample.values())
+            if alike >= ALIKE:
+                return Near(record, common_tokens(record.prompt, prompt), alike)
         return None
 
     def _expire(self, now: float) -> None:

@@ -98,10 +98,12 @@ class PromptBuilder:
         after_control = key.spaced
         ends_in_control: bool | None = None
         for part, is_control in _parts(key.text, self._control if key.template else None):
+            prefix = " " if after_control and self._tokenizer.space_prefix else ""
             if is_control:
                 arrays.append(np.array([control[part]], np.int32))
+            elif key.template and part != key.text:  # between control tokens a template prints the same again and again
+                arrays.append(self._tokens(PieceKey(prefix + part, template=False, spaced=False)).tokens)
             else:
-                prefix = " " if after_control and self._tokenizer.space_prefix else ""
                 arrays.append(self._tokenizer.encode(prefix + part))
             after_control = ends_in_control = is_control
         tokens = np.concatenate(arrays) if arrays else np.empty(0, np.int32)
