@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from headstart import __version__
 from headstart.api import refusals
+from headstart.api.usage import CACHE_HEADER
 from headstart.api.wire import answers, chat, fields, responses, stored
 
 REF = "#/components/schemas/{name}"
@@ -92,6 +93,9 @@ ITEMS: Mapping[str, type] = {
 """What `api.responses_input` reads of a Responses body's raw `input`, by `type`."""
 
 
+CACHED = "What the cache did, as `read=4608; write=0`, and why not more: `; miss=prefix_changed`."
+
+
 async def serve(_: Request) -> Response:
     """`GET /openapi.json`."""
     return Response(document(), media_type="application/json")
@@ -136,6 +140,8 @@ def _operation(path: str, operation: Operation) -> dict[str, Any]:
         + _query(operation.query),
         "responses": {"200": {"description": operation.summary, "content": content}, "4XX": error, "5XX": error},
     }
+    if operation.streams:
+        described["responses"]["200"]["headers"] = {CACHE_HEADER: {"description": CACHED, "schema": {"type": "string"}}}
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": _json(operation.body)}
     if operation.public:

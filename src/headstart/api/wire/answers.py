@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from headstart.types import Cause, Fate, Generation
+from headstart.types import Cause, Fate, Generation, Mode, Reason, Ttl
 
 
 class ErrorDetail(msgspec.Struct, kw_only=True):
@@ -100,6 +100,34 @@ class IncompleteDetails(msgspec.Struct):
     reason: str
 
 
+class AppliedCacheOptions(msgspec.Struct):
+    """`prompt_cache_options` of a breakpoint model, as they were applied."""
+
+    mode: Mode
+    ttl: Ttl
+    comparison_response_id: str | None
+
+
+class CacheHit(msgspec.Struct, tag_field="type", tag="cache_hit"):
+    """All that the compared response had left was read."""
+
+
+class CacheMiss(msgspec.Struct, tag_field="type", tag="cache_miss"):
+    """Of the tokens that the compared response had left, some were not read."""
+
+    reason: Reason
+    cache_missed_tokens: int
+    comparison_reusable_tokens: int
+
+
+class ComparisonNotFound(msgspec.Struct, tag_field="type", tag="comparison_response_not_found"):
+    """Nothing is remembered of the response that was to be compared."""
+
+
+class Unavailable(msgspec.Struct, tag_field="type", tag="unavailable"):
+    """The comparison gives no clear answer."""
+
+
 class Response(msgspec.Struct, kw_only=True):
     """An answer of the Responses API, with its options as they were applied."""
 
@@ -113,8 +141,8 @@ class Response(msgspec.Struct, kw_only=True):
     incomplete_details: IncompleteDetails | None
     prompt_cache_key: str | None
     prompt_cache_retention: str | None
-    prompt_cache_options: dict[str, Any] | None
-    prompt_cache_diagnostics: dict[str, Any] | None
+    prompt_cache_options: AppliedCacheOptions | None
+    prompt_cache_diagnostics: CacheHit | CacheMiss | ComparisonNotFound | Unavailable | None
     usage: ResponseUsage | None
     metadata: dict[str, str]
 
