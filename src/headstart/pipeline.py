@@ -153,6 +153,10 @@ class Pipeline:
         """What is remembered of a recent request."""
         return self._book.get(organisation, id, self._clock())
 
+    def forget(self, organisation: str, id: str) -> None:
+        """Remember nothing of a request."""
+        self._book.forget(organisation, id)
+
 
 async def _aside(request: Request, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Do what takes as long as the request is large."""

@@ -139,19 +139,23 @@ class PrefixIndex:
             if start < boundary <= stop and (boundary in plan.writes or digest in self._blocks):
                 self._held(plan, boundary, digest, now)
                 tails.append(boundary)
-        chain = list(plan.blocks[:last])
-        known = {digest: boundary for boundary, digest in plan.tails.items() if digest in self._blocks}
-        for digest, boundary in reversed(known.items()):  # each before the block that goes on beyond it
-            if boundary <= stop:
-                chain.insert(boundary // BLOCK_TOKENS, digest)
         until = 0.0
-        for digest in reversed(chain):
+        for digest, is_tail in reversed(self._chain(plan, stop)):
             block = self._blocks[digest]
-            if digest not in known:  # a tail has no children
+            if not is_tail:  # which has no children
                 block.until = max(until, block.until)
             until = max(until, block.until)
             self._blocks.move_to_end(digest)
         return tails
+
+    def _chain(self, plan: Plan, stop: int) -> list[tuple[bytes, bool]]:
+        """The blocks of the first `stop` tokens, which are held, and the tails that are known, each before the block
+        that goes on beyond it. With whether it is a tail."""
+        chain = [(digest, False) for digest in plan.blocks[: stop // BLOCK_TOKENS]]
+        for boundary, digest in sorted(plan.tails.items(), reverse=True):
+            if boundary <= stop and digest in self._blocks:
+                chain.insert(boundary // BLOCK_TOKENS, (digest, True))
+        return chain
 
     def _held(self, plan: Plan, boundary: int, digest: bytes, now: float) -> None:
         block = self._blocks.get(digest)
@@ -185,11 +189,12 @@ class PrefixIndex:
     def write(self, plan: Plan, now: float) -> None:
         """Hold all, store it (as 1 byte a block) and release it at once: for a fake engine or a simulation, where
         blocks are only counted."""
-        tails = [plan.tails[boundary] for boundary in self.hold(plan, 0, plan.length, now)]
-        for digest in (*plan.blocks, *tails):
+        self.hold(plan, 0, plan.length, now)
+        chain = [digest for digest, _ in self._chain(plan, plan.length)]
+        for digest in chain:
             if not self.is_stored(digest):
                 self.store(digest, 1)
-        self.release((*tails, *reversed(plan.blocks)))
+        self.release(reversed(chain))
 
     # ---------------------------------------------------------------------------------------------- what is in RAM
 

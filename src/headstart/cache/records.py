@@ -159,6 +159,12 @@ class RecordBook:
             self._forget_oldest()
         self._expire(now)
 
+    def forget(self, organisation: str, id: str) -> None:
+        """Forget a request, if it is remembered."""
+        if (organisation, id) in self._records:
+            self._records.move_to_end((organisation, id), last=False)
+            self._forget_oldest()
+
     def nearest(self, namespace: Namespace, prompt: Fingerprint, *, anywhere: bool = False) -> Near | None:
         """The request of the namespace (or `anywhere` in its organisation) whose prompt begins as this one does for at
         least 1,024 tokens; or else, in the namespace, one that says much the same. None if there is none."""
