@@ -107,3 +107,56 @@ def test_bias_within_the_vocabulary() -> None:
     check_vocabulary([(9, 1.0)], 10)
     with pytest.raises(InvalidRequest, match="Maximum value is 9"):
         check_vocabulary([(10, 1.0)], 10)
+
+
+def calling(*ids: str) -> dict[str, Any]:
+    """An assistant's message with calls."""
+    calls = [{"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}} for id in ids]
+    return {"role": "assistant", "content": None, "tool_calls": calls}
+
+
+def result(id: str) -> dict[str, Any]:
+    """What a call gave."""
+    return {"role": "tool", "content": "rain", "tool_call_id": id}
+
+
+@pytest.mark.parametrize(
+    ("messages", "missing"),
+    [
+        ([HELLO, calling("a")], "a"),
+        ([HELLO, calling("a"), HELLO], "a"),
+        ([HELLO, calling("a"), HELLO, result("a")], "a"),
+        ([HELLO, calling("a", "b", "c"), result("b")], "a, c"),
+        ([HELLO, calling("a"), calling("b"), result("b")], "a"),
+        ([HELLO, calling("x" * 99)], "x" * 64),
+        ([HELLO, calling(*"abcdefghij")], "a, b, c, d, e, f, g, h and 2 more"),
+    ],
+)
+def test_a_call_without_a_result_is_refused(messages: list[Any], missing: str) -> None:
+    """In OpenAI's words, at the message that made it; results follow directly."""
+    with pytest.raises(InvalidRequest) as caught:
+        read(*messages)
+    assert caught.value.message == (
+        "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. "
+        f"The following tool_call_ids did not have response messages: {missing}"
+    )
+    assert caught.value.param == "messages[1].role"
+
+
+def test_results_come_in_any_order_and_ids_again_in_later_messages() -> None:
+    """Some models count their calls anew in every answer."""
+    read(HELLO, calling("a", "b"), result("b"), result("a"), calling("a"), result("a"), HELLO)
+
+
+def test_two_calls_of_one_id_are_refused() -> None:
+    """A result couldn't say whose it is."""
+    with pytest.raises(InvalidRequest, match=r"Two tool calls of 'messages\[1\]' have the id 'a'") as caught:
+        read(HELLO, calling("a", "a"), result("a"))
+    assert caught.value.param == "messages[1].tool_calls[1].id"
+
+
+def test_a_result_of_an_earlier_messages_call_is_refused() -> None:
+    """Its group is over."""
+    with pytest.raises(InvalidRequest, match="must be a response to a preceding message") as caught:
+        read(HELLO, calling("a"), result("a"), HELLO, result("a"))
+    assert caught.value.param == "messages[4].tool_call_id"

@@ -24,7 +24,7 @@ def test_declared_length_above_the_limit(server: Any, served: Any, path: str) ->
     where = urlsplit(server.url)
     with socket.create_connection((where.hostname, where.port), timeout=10) as sock:
         sock.sendall(
-            f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
             "content-length: 1000000000\r\n\r\n".encode()
         )
         head, _, body = sock.recv(65536).partition(b"\r\n\r\n")
@@ -66,7 +66,7 @@ def test_client_that_stops_sending(server: Any, served: Any) -> None:
     """A body that never ends well is given up when the connection is."""
     where = urlsplit(server.url)
     with socket.create_connection((where.hostname, where.port), timeout=10) as sock:
-        sock.sendall(b'POST /v1/responses HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"model"')
+        sock.sendall(b'POST /v1/responses HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{"model"')
     assert server.engine.stats().running == 0
 
 

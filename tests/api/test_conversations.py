@@ -111,6 +111,20 @@ def test_a_store_that_fails_never_loses_the_answer(acme: openai.OpenAI, house: H
     assert acme.responses.create(model=MODEL, input="Hello", store=True).store is True
 
 
+def test_a_file_that_is_gone_loses_no_answer(acme: openai.OpenAI, house: House) -> None:
+    """Nothing is called stored that a restart wouldn't find; and where the file comes back, so does what it holds."""
+    id = acme.responses.create(model=MODEL, input="Hello", store=True).id
+    away = house.path.rename(house.path.with_name("away.db"))
+    answer = acme.responses.create(model=MODEL, input="Hello", store=True)
+    assert (answer.status, answer.store) == ("completed", False)
+    for call in (acme.responses.retrieve, acme.responses.delete, acme.responses.input_items.list):
+        with pytest.raises(openai.InternalServerError, match=r"headstart\.db was moved or removed") as caught:
+            call(id)
+        assert caught.value.status_code == 503
+    away.rename(house.path)
+    assert acme.responses.create(model=MODEL, input="Hello", store=True, previous_response_id=id).store is True
+
+
 def test_a_lock_for_a_moment_only_delays(acme: openai.OpenAI, house: House) -> None:
     """The last event waits until the response is stored."""
     lock = ExitStack()
@@ -207,13 +221,10 @@ def test_counting_goes_on_from_a_stored_response(acme: openai.OpenAI) -> None:
 
 def test_a_tools_result_goes_back_alone(acme: openai.OpenAI) -> None:
     """Its call is in the stored conversation; a result of no call is refused by its place."""
-    call = {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": "{}"}
-    first = acme.responses.create(
-        model=MODEL,
-        input=[{"role": "user", "content": "Weather?"}, call],  # type: ignore[list-item]
-        store=True,
-    )
-    result: Any = {"type": "function_call_output", "call_id": "c1", "output": "rain"}
+    tool: Any = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
+    first = acme.responses.create(model=MODEL, input="Weather?", tools=[tool], tool_choice="required", store=True)
+    assert first.output[0].type == "function_call"
+    result: Any = {"type": "function_call_output", "call_id": first.output[0].call_id, "output": "rain"}
     second = acme.responses.create(model=MODEL, input=[result], previous_response_id=first.id, store=True)
     assert second.status == "completed"
     with pytest.raises(openai.BadRequestError, match="No tool call found") as caught:
@@ -221,6 +232,18 @@ def test_a_tools_result_goes_back_alone(acme: openai.OpenAI) -> None:
             model=MODEL, input=[result | {"call_id": "c2"}], previous_response_id=second.id, store=True
         )
     assert caught.value.param == "input[0].call_id"
+
+
+def test_a_call_of_the_conversation_wants_its_output(acme: openai.OpenAI) -> None:
+    """Whatever else is said, created or counted."""
+    tool: Any = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
+    first = acme.responses.create(model=MODEL, input="Weather?", tools=[tool], tool_choice="required", store=True)
+    assert first.output[0].type == "function_call"
+    message = f"No tool output found for function call {first.output[0].call_id}."
+    for create in (acme.responses.create, acme.responses.input_tokens.count):
+        with pytest.raises(openai.BadRequestError, match=message) as caught:
+            create(model=MODEL, input="Never mind.", previous_response_id=first.id)  # type: ignore[operator]
+        assert caught.value.param == "input"
 
 
 def test_a_tools_loop_goes_on_from_what_is_stored(acme: openai.OpenAI, house: House) -> None:

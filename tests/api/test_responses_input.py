@@ -10,6 +10,7 @@ import pytest
 from headstart.api.decoding import decode
 from headstart.api.responses_input import countable, request_of
 from headstart.api.wire.responses import InputTokensBody, ResponsesBody
+from headstart.errors import InvalidRequest
 from headstart.store.responses import Item
 from headstart.types import Message, Request, Text, ToolCall
 
@@ -50,9 +51,11 @@ def test_calls_merge() -> None:
             {"type": "function_call", "call_id": "c2", "name": "g", "arguments": "[]"},
             {"type": "function_call_output", "call_id": "c2", "output": "two"},
             {"type": "function_call", "call_id": "c3", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c3", "output": "three"},
+            {"type": "function_call_output", "call_id": "c1", "output": "one"},
         ]
     )
-    first, result, second = request.messages
+    first, result, second, *_ = request.messages
     assert (first.role, first.path, first.content) == ("assistant", "input[0]", ())
     assert first.tool_calls == (
         ToolCall("c1", Text("f", "input[0].name"), Text("{}", "input[0].arguments")),
@@ -133,9 +136,40 @@ def test_earlier_items_stand_between_instructions_and_input() -> None:
 def test_a_text_and_the_calls_behind_it_are_one_message() -> None:
     """As the model wrote them, in one turn."""
     call = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
-    request = read(input=[{"role": "user", "content": "?"}, {"role": "assistant", "content": "Let me see."}, call])
-    assert [message.role for message in request.messages] == ["user", "assistant"]
+    result = {"type": "function_call_output", "call_id": "c1", "output": "rain"}
+    said = {"role": "assistant", "content": "Let me see."}
+    request = read(input=[{"role": "user", "content": "?"}, said, call, result])
+    assert [message.role for message in request.messages] == ["user", "assistant", "tool"]
     assert request.messages[1].content == (Text("Let me see.", "input[1].content"),)
     assert request.messages[1].tool_calls == (
         ToolCall("c1", Text("f", "input[2].name"), Text("{}", "input[2].arguments")),
     )
+
+
+CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+OUTPUT = {"type": "function_call_output", "call_id": "c1", "output": "rain"}
+USER = {"role": "user", "content": "Well?"}
+
+
+@pytest.mark.parametrize(
+    "items", [[CALL], [CALL, USER], [CALL, OUTPUT, CALL | {"call_id": "c2"}], [USER, CALL | {"call_id": "c" * 99}]]
+)
+def test_a_call_without_an_output_is_refused(items: list[Any]) -> None:
+    """By its id, of which no more is said back than a line holds."""
+    id = items[-1].get("call_id", "c1")[:64]
+    with pytest.raises(InvalidRequest, match=rf"^No tool output found for function call {id}\.$") as caught:
+        read(input=items)
+    assert caught.value.param == "input"
+
+
+def test_an_output_may_come_later() -> None:
+    """Whatever stands between it and its call."""
+    assert len(read(input=[CALL, USER, CALL | {"call_id": "c2"}, OUTPUT | {"call_id": "c2"}, OUTPUT]).messages) == 5
+
+
+@pytest.mark.parametrize(("items", "second"), [([CALL, CALL, OUTPUT], 1), ([CALL, OUTPUT, CALL, OUTPUT], 2)])
+def test_two_calls_of_one_id_are_refused(items: list[Any], second: int) -> None:
+    """An output couldn't say whose it is."""
+    with pytest.raises(InvalidRequest, match="Two function calls have the call_id c1") as caught:
+        read(input=items)
+    assert caught.value.param == f"input[{second}].call_id"

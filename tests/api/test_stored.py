@@ -157,3 +157,25 @@ def test_a_key_is_needed(house: House) -> None:
     """Of every endpoint."""
     for method, place in (("GET", ""), ("DELETE", ""), ("GET", "/input_items"), ("POST", "/cancel")):
         assert httpx2.request(method, f"{house.url}/v1/responses/resp_1{place}").status_code == 401
+
+
+def test_a_deleted_response_is_not_explained_any_more(acme: openai.OpenAI, house: House) -> None:
+    """Its explanation may quote it, where the operator lets explanations quote."""
+    id = acme.responses.create(model="gpt-4.1-mini", input="Hello", store=True).id
+    assert acme.get(f"/responses/{id}/cache", cast_to=httpx2.Response).status_code == 200
+    acme.responses.delete(id)
+    with pytest.raises(openai.NotFoundError):
+        acme.get(f"/responses/{id}/cache", cast_to=httpx2.Response)
+
+
+def test_an_explanation_is_its_organisations_alone(house: House) -> None:
+    """Another's key finds nothing, and a comparison with it neither."""
+    id = house.client("acme").responses.create(model="gpt-5.6", input="Hello").id
+    other = house.client("other")
+    with pytest.raises(openai.NotFoundError):
+        other.get(f"/responses/{id}/cache", cast_to=httpx2.Response)
+    compared = other.responses.create(
+        model="gpt-5.6", input="Hello", prompt_cache_options={"comparison_response_id": id}
+    )
+    assert compared.prompt_cache_diagnostics is not None
+    assert compared.prompt_cache_diagnostics.type == "comparison_response_not_found"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
-from headstart.engine.grammar import SchemaReader, repaired
+from headstart.engine.grammar import SchemaReader, repaired, schema_grammar
 from headstart.engine.llama import LlamaModel, LlamaSampler
 from headstart.errors import InvalidRequest
 from headstart.types import OutputFormat, Sampling
@@ -65,6 +66,59 @@ def test_common_schemas_pass(tiny: LlamaModel, schema: Any) -> None:
     """Bounds up to a thousand, remarks, any value, a recursive model as pydantic writes it."""
     SchemaReader("p").read(schema)
     sampler(tiny, schema).close()
+
+
+def to(name: str) -> dict[str, str]:
+    """A reference to a definition."""
+    return {"$ref": f"#/$defs/{name}"}
+
+
+@pytest.mark.parametrize(
+    ("definitions", "place"),
+    [
+        ({"a": to("a")}, "a.$ref"),
+        ({"a": to("b"), "b": to("a")}, "a.$ref"),
+        ({"a": to("b"), "b": to("c"), "c": to("b")}, "a.$ref"),
+        ({"a": {"anyOf": [{"type": "null"}, to("a")]}}, "a.anyOf[1].$ref"),
+        ({"a": {"oneOf": [{"anyOf": [to("b")]}]}, "b": to("a")}, "a.oneOf[0].anyOf[0].$ref"),
+    ],
+)
+@pytest.mark.parametrize("root", [to("a"), {"type": "object", "properties": {"x": to("a")}}])
+def test_references_in_a_circle_are_refused(tiny: LlamaModel, root: Any, definitions: Any, place: str) -> None:
+    """In a sentence, at the first of them; a schema that is kept as far as it can be is kept without them."""
+    with pytest.raises(InvalidRequest, match=r"references run in a circle: '#/\$defs/.' .*\.$") as caught:
+        sampler(tiny, {"$defs": definitions, **root})
+    assert caught.value.param == f"text.format.schema.$defs.{place}"
+    assert "$ref" not in json.dumps(SchemaReader("p", strict=False).read({"$defs": definitions, **root}))
+
+
+def test_recursion_through_a_value_is_no_circle(tiny: LlamaModel) -> None:
+    """A list, a tree, and two kinds of nodes that hold each other."""
+    definitions = {
+        "a": {"anyOf": [{"type": "object", "properties": {"b": to("b")}}, {"type": "null"}]},
+        "b": {"type": "array", "items": to("a")},
+        "c": to("a"),
+    }
+    sampler(tiny, {"$defs": definitions, "type": "object", "properties": {"x": to("a"), "y": to("c")}}).close()
+
+
+def test_many_references_are_followed_once() -> None:
+    """Not along every way that leads through them."""
+    names = [str(number) for number in range(300)]
+    definitions = {name: {"anyOf": [to(later) for later in names[int(name) + 1 :]] or [True]} for name in names}
+    begun = time.monotonic()
+    SchemaReader("p").read({"$defs": definitions})
+    assert time.monotonic() - begun < 5
+
+
+def test_a_failure_of_the_converter_is_a_sentence() -> None:
+    """A client reads it, and more may be said behind it."""
+
+    def broken(schema: str) -> str:
+        raise KeyError("x")
+
+    with pytest.raises(InvalidRequest, match=r"grammar \(KeyError: 'x'\)\.$"):
+        schema_grammar({"type": "object"}, "p", broken)
 
 
 def test_what_a_client_sent_is_not_printed(tiny: LlamaModel, capfd: pytest.CaptureFixture[str]) -> None:

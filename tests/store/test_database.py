@@ -15,7 +15,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from headstart.errors import StartError
-from headstart.store.database import Database, used_bytes
+from headstart.store.database import Database, FileMoved, used_bytes
 from headstart.store.migrations import MIGRATIONS, migrate
 
 TABLES = {"responses", "items", "schema_version"}
@@ -199,6 +199,47 @@ def test_what_is_deleted_is_overwritten(tmp_path: Path) -> None:
         connection.exec_driver_sql("DELETE FROM responses")
     database.checkpoint()
     assert not any(b"forget me" in file.read_bytes() for file in tmp_path.iterdir())
+    database.close()
+
+
+def test_a_checkpoint_waits_for_a_reader_but_not_for_long(tmp_path: Path) -> None:
+    """It says that the log is still there, and a later one empties it; other work waits as patiently as ever."""
+    path = tmp_path / "headstart.db"
+    database = Database(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN")
+    other.execute("SELECT * FROM responses").fetchall()
+    with database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO responses (id, organisation, created_at) VALUES ('a', 'o', 0)")
+    begun = time.monotonic()
+    assert not database.checkpoint()
+    assert 0.2 < time.monotonic() - begun < 3
+    with database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 5000
+    other.execute("COMMIT")
+    other.close()
+    assert database.checkpoint()
+    assert (tmp_path / "headstart.db-wal").stat().st_size == 0
+    database.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_gone_is_noticed(replaced: bool, tmp_path: Path) -> None:
+    """At each use, until it is back; another file in its place is left as it is."""
+    path = tmp_path / "headstart.db"
+    database = Database(path)
+    away = path.rename(tmp_path / "away.db")
+    if replaced:
+        path.write_bytes(b"")
+    for use in (database.read, database.write):
+        with pytest.raises(FileMoved, match="restart the server"), use():
+            pass
+    with pytest.raises(FileMoved, match=r"another file" if replaced else r"headstart\.db was moved or removed"):
+        database.checkpoint()
+    assert not replaced or path.read_bytes() == b""
+    away.rename(path)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM responses").scalar() == 0
     database.close()
 
 

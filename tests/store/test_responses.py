@@ -138,6 +138,53 @@ async def test_a_deleted_response_leaves_what_later_ones_need(store: ResponseSto
     assert (count(path, "items"), count(path, "responses")) == (0, 0)
 
 
+def on_disk(path: Path, text: bytes) -> bool:
+    """Whether the database, or a file beside it, holds a text."""
+    return any(text in file.read_bytes() for file in path.parent.iterdir())
+
+
+async def test_deleted_text_is_on_the_disk_no_more(store: ResponseStore, path: Path) -> None:
+    """Neither in the file nor in its log, as soon as the deletion is answered."""
+    await turn(store, "kept")
+    await turn(store, "forgotten", size=20_000)
+    assert on_disk(path, b"u-forgotten")
+    assert await store.delete(ORG, "forgotten")
+    assert not on_disk(path, b"u-forgotten")
+    assert on_disk(path, b"u-kept")
+
+
+async def test_a_reader_delays_only_that_the_log_is_emptied(store: ResponseStore, path: Path) -> None:
+    """The response is deleted; the next deletion, or a sweep, takes its text off the disk."""
+    for name in ("r1", "r2", "r3"):
+        await turn(store, name)
+    for then in (store.delete(ORG, "r3"), store.sweep()):
+        reader = sqlite3.connect(path, isolation_level=None)
+        reader.execute("BEGIN")
+        (name,) = reader.execute("SELECT id FROM responses WHERE body IS NOT NULL ORDER BY number").fetchone()
+        assert await store.delete(ORG, name)
+        assert await store.get(ORG, name) is None
+        assert on_disk(path, f"u-{name}".encode())
+        reader.execute("COMMIT")
+        reader.close()
+        await then
+        assert not on_disk(path, f"u-{name}".encode())
+
+
+async def test_a_deletion_empties_the_log_off_the_event_loop(store: ResponseStore, path: Path) -> None:
+    """While it waits for a reader, everything else runs."""
+    await turn(store, "r1")
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM responses").fetchall()
+    deleting = asyncio.ensure_future(store.delete(ORG, "r1"))
+    for _ in range(20):
+        await asyncio.sleep(0.005)
+        assert not deleting.done()
+    reader.execute("COMMIT")
+    reader.close()
+    assert await deleting
+
+
 async def test_a_conversation_goes_on_that_was_deleted_meanwhile(store: ResponseStore) -> None:
     """What was read before is stored again."""
     await turn(store, "r1")
@@ -214,6 +261,23 @@ async def test_a_lock_that_lasts_too_long_fails_and_the_next_write_works(path: P
     await turn(store, "r2")
     assert await store.get(ORG, "r2") is not None
     await store.close()
+
+
+async def test_a_file_that_is_gone_fails_everything_and_is_logged_once(
+    store: ResponseStore, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until it is back; the next time is logged again."""
+    await turn(store, "r1")
+    for name in ("r2", "r3"):
+        caplog.clear()
+        away = path.rename(path.with_name("away.db"))
+        for failing in (turn(store, name), store.get(ORG, "r1"), store.history(ORG, "r1"), store.delete(ORG, "r1")):
+            with pytest.raises(StoreFailed, match=r"headstart\.db was moved or removed; put it back, or restart"):
+                await failing
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        away.rename(path)
+        await turn(store, name)
+    assert count(path, "responses") == 3
 
 
 async def test_a_lock_leaves_the_event_loop_free(path: Path, clock: Clock) -> None:

@@ -11,6 +11,8 @@ from headstart.types import Message, PromptSettings, Request, Sampling, Text, To
 
 MAX_BIAS = 100
 """OpenAI's bound of a `logit_bias` value, either way."""
+MAX_NAMED = 8
+"""Ids of calls in one message of an error."""
 
 
 def request_of(body: wire.ChatBody) -> Request:
@@ -98,22 +100,20 @@ def _logit_bias(body: wire.ChatBody) -> tuple[tuple[int, float], ...]:
 
 def _messages(messages: Iterable[wire.Message]) -> tuple[Message, ...]:
     read: list[Message] = []
-    calls: set[str] = set()
+    calls = _OpenCalls("", ())
     for number, message in enumerate(messages):
         at = f"messages[{number}]"
+        if not isinstance(message, wire.ToolMessage):
+            calls.close()
+            calls = _OpenCalls("", ())
         match message:
             case wire.FunctionMessage():
                 raise refusals.refused("The role 'function'", f"{at}.role", "It is deprecated. Use 'tool'.")
             case wire.AssistantMessage():
                 read.append(_assistant(message, at))
-                calls.update(call.id for call in read[-1].tool_calls)
+                calls = _OpenCalls(at, read[-1].tool_calls)
             case wire.ToolMessage():
-                if message.tool_call_id not in calls:
-                    raise InvalidRequest(
-                        f"Invalid parameter: '{at}' with role 'tool' must be a response to a preceding message with "
-                        "'tool_calls' that holds its 'tool_call_id'.",
-                        param=f"{at}.tool_call_id",
-                    )
+                calls.answer(message.tool_call_id, at)
                 content = _content(message.content, f"{at}.content")
                 read.append(Message("tool", content, at, tool_call_id=message.tool_call_id))
             case wire.SystemMessage():
@@ -122,7 +122,46 @@ def _messages(messages: Iterable[wire.Message]) -> tuple[Message, ...]:
                 read.append(Message("developer", _content(message.content, f"{at}.content"), at))
             case wire.UserMessage():
                 read.append(Message("user", _content(message.content, f"{at}.content"), at))
+    calls.close()
     return tuple(read)
+
+
+class _OpenCalls:
+    """The calls of the message at `at`: what answers them follows directly, in any order."""
+
+    def __init__(self, at: str, calls: Iterable[ToolCall]) -> None:
+        self._at = at
+        self._answered: dict[str, bool] = {}
+        for number, call in enumerate(calls):
+            if call.id in self._answered:
+                raise InvalidRequest(
+                    f"Two tool calls of '{at}' have the id '{call.id[:64]}'. Each needs its own.",
+                    param=f"{at}.tool_calls[{number}].id",
+                    code="invalid_value",
+                )
+            self._answered[call.id] = False
+
+    def answer(self, id: str, at: str) -> None:
+        """The message at `at` answers the call `id`. Raises `InvalidRequest` if there is none."""
+        if id not in self._answered:
+            raise InvalidRequest(
+                f"Invalid parameter: '{at}' with role 'tool' must be a response to a preceding message with "
+                "'tool_calls' that holds its 'tool_call_id'.",
+                param=f"{at}.tool_call_id",
+            )
+        self._answered[id] = True
+
+    def close(self) -> None:
+        """Something else follows. Raises `InvalidRequest` if a call has no answer."""
+        missing = [id[:64] for id, answered in self._answered.items() if not answered]
+        if missing:
+            names = ", ".join(missing[:MAX_NAMED])
+            more = f" and {len(missing) - MAX_NAMED} more" if missing[MAX_NAMED:] else ""
+            raise InvalidRequest(
+                "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
+                f"'tool_call_id'. The following tool_call_ids did not have response messages: {names}{more}",
+                param=f"{self._at}.role",
+            )
 
 
 def _assistant(message: wire.AssistantMessage, at: str) -> Message:

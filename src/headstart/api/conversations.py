@@ -41,7 +41,7 @@ class Turn:
         try:
             await self.store.add(Answered(answer.id, self.organisation, body, input, output, self.history))
         except StoreFailed as error:
-            log.error("%s is answered, but not stored. %s", answer.id, error.message)
+            log.info("%s is answered, but not stored. %s", answer.id, error.message)  # the store logs why, once
             answer.not_stored()
 
 

@@ -32,6 +32,7 @@ _NOUNS = {
     "null": "null",
 }
 _JSON_TYPES: dict[type, str] = {
+    str: "str",
     int: "int",
     float: "float",
     bool: "bool",
@@ -51,7 +52,10 @@ def invalid(message: str, body: bytes | msgspec.Raw, kind: Any, at: str) -> Inva
     for pattern, translate in _TRANSLATIONS:
         if match := pattern.fullmatch(found["what"]):
             try:
-                return translate(match, _Where(body, kind, path, at))
+                where = _Where(body, kind, path, at)
+                if (found["path"] or "").endswith("[...]") and translate is _wrong_type:
+                    where = where.entry(match["got"])
+                return translate(match, where)
             except (LookupError, TypeError):
                 break  # the body says one key twice: the first was wrong, and the last is what is found there now
     param = _join(at, path)
@@ -121,6 +125,11 @@ class _Where:
         for step in self.path:
             value = value[step]
         return value
+
+    def entry(self, got: str) -> _Where:
+        """The first value of a type in the table here: msgspec doesn't say which key it means."""
+        keys = [key for key, value in self.value.items() if _JSON_TYPES[type(value)] == got]
+        return _Where(self.body, self.kind, (_short(keys[0]),), self.param)
 
     def below(self, name: str) -> str:
         """The path of a field here."""

@@ -73,21 +73,33 @@ def _messages(body: wire.PromptBody, earlier: Iterable[Item]) -> list[Message]:
     if not isinstance(body.input, str):
         items += ((f"input[{number}]", raw) for number, raw in enumerate(body.input or ()))
     calls: set[str | None] = set()
+    unanswered: dict[str | None, None] = {}  # in order
     for at, raw in items:
         message = _item(raw, at)
         if message is None:
             continue
         if message.role == "tool" and message.tool_call_id not in calls:
             raise InvalidRequest(
-                f"No tool call found for function call output with call_id {message.tool_call_id}.",
+                f"No tool call found for function call output with call_id {str(message.tool_call_id)[:64]}.",
                 param=f"{at}.call_id",
             )
-        calls.update(call.id for call in message.tool_calls)
+        unanswered.pop(message.tool_call_id, None)
+        for call in message.tool_calls:
+            if call.id in calls:
+                raise InvalidRequest(
+                    f"Two function calls have the call_id {call.id[:64]}. Each needs its own.",
+                    param=f"{at}.call_id",
+                    code="invalid_value",
+                )
+            calls.add(call.id)
+            unanswered[call.id] = None
         if message.tool_calls and messages and messages[-1].role == "assistant":
             # One item for its text and one per call on the wire; one message with all of them in every chat template.
             messages[-1] = replace(messages[-1], tool_calls=messages[-1].tool_calls + message.tool_calls)
         else:
             messages.append(message)
+    for id in unanswered:
+        raise InvalidRequest(f"No tool output found for function call {str(id)[:64]}.", param="input")
     if isinstance(body.input, str):
         messages.append(Message("user", (Text(body.input, "input"),), "input"))
     return messages

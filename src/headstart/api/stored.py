@@ -44,6 +44,7 @@ class StoredResponses:
         organisation, id, _ = self._asked(request, NoQuery)
         deleted = await self.desk.store.delete(organisation, id) if self.desk.store else False
         _found(deleted or None, id)
+        self.desk.pipeline.forget(organisation, id)  # its explanation may quote it
         return json({"id": id, "object": "response", "deleted": True})
 
     async def input_items(self, request: Request) -> Response:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from headstart.errors import InvalidRequest
@@ -42,6 +42,7 @@ class SchemaReader:
         self._strict = strict
         self._values = 0
         self._whole: Any = None
+        self._circular: dict[str, bool] = {}
 
     def read(self, schema: Any) -> dict[str, Any]:
         """The whole schema, a root that only points to a definition resolved."""
@@ -102,7 +103,11 @@ class SchemaReader:
             self._expect(value in FORMATS, key, at, f"one of {', '.join(FORMATS)} on this server")
         elif key == "$ref":
             local = isinstance(value, str) and value.startswith("#/")
-            self._expect(local and self._has(value), key, at, "a place in this schema, as '#/$defs/name'")
+            found = local and self._place(value) is not None
+            self._expect(found, key, at, "a place in this schema, as '#/$defs/name'")
+            if self._runs_in_a_circle(value):
+                message = f"its references run in a circle: '{value[:64]}' leads from one to the next without end."
+                raise self._error(message, at)
         elif key == "enum":
             self._expect(isinstance(value, list) and len(value) > 0, key, at, "a list of values")
             self._values += len(value)
@@ -110,11 +115,28 @@ class SchemaReader:
         elif key == "required":
             self._expect(isinstance(value, list) and all(isinstance(name, str) for name in value), key, at)
 
-    def _has(self, reference: str) -> bool:
+    def _runs_in_a_circle(self, reference: str) -> bool:
+        """Whether references, and alternatives that are references, lead back to one of them: llama.cpp's converter and
+        parser fail on that without saying so."""
+        stack = {} if reference in self._circular else {reference: _leads_to(self._place(reference))}
+        while stack:
+            last = next(reversed(stack))
+            step = next(stack[last], None)
+            if step is None:
+                self._circular[last] = False
+                del stack[last]
+            elif step in stack or self._circular.get(step):
+                self._circular |= dict.fromkeys(stack, True)
+                break
+            elif step not in self._circular:
+                stack[step] = _leads_to(self._place(step))
+        return self._circular[reference]
+
+    def _place(self, reference: str) -> Any:
         place = self._whole
         for step in reference.removeprefix("#/").split("/"):
             place = place.get(step) if isinstance(place, Mapping) else None
-        return place is not None
+        return place
 
     def _expect(self, holds: bool, key: str, at: str, what: str = "of another type or smaller") -> None:
         if not holds:
@@ -122,6 +144,19 @@ class SchemaReader:
 
     def _error(self, message: str, path: str) -> InvalidRequest:
         return InvalidRequest(f"Invalid JSON schema: {message}", param=path[:300], code="invalid_json_schema")
+
+
+def _leads_to(node: Any) -> Iterator[str]:
+    """The references that stand for a node."""
+    if not isinstance(node, Mapping):
+        return
+    if isinstance(node.get("$ref"), str):
+        yield node["$ref"]
+        return
+    for key in ("oneOf", "anyOf"):
+        alternatives = node.get(key)
+        for inner in alternatives if isinstance(alternatives, list) else ():
+            yield from _leads_to(inner)
 
 
 def schema_grammar(schema: Any, param: str, convert: Convert, *, strict: bool = True) -> str:
@@ -140,7 +175,7 @@ def _converted(schema: dict[str, Any], param: str, convert: Convert) -> str:
         grammar = convert(json.dumps(schema))
     except Exception as error:  # third-party converter: KeyError, ValueError, RecursionError …
         raise InvalidRequest(
-            f"This JSON schema can't be turned into a grammar: {type(error).__name__}: {str(error)[:200]}",
+            f"This JSON schema can't be turned into a grammar ({type(error).__name__}: {str(error)[:200]}).",
             param=param,
             code="invalid_json_schema",
         ) from error

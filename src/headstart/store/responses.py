@@ -9,18 +9,22 @@ A response that is deleted loses its body; its items stay while a later response
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, delete, exists, insert, literal, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from headstart.errors import StoreFailed
-from headstart.store.database import Database, used_bytes
+from headstart.store.database import Database, FileMoved, used_bytes
 from headstart.store.tables import items, responses
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = logging.getLogger("headstart.store")
 
 DAY = 86_400.0
 SWEPT_AT_ONCE = 50
@@ -69,7 +73,8 @@ class Stored(NamedTuple):
 class ResponseStore:
     """Keeps responses for `days`, in at most `max_bytes` of the database; beyond that the oldest go.
 
-    An organisation finds its own alone. `clock` gives Unix time in seconds. Every method raises `StoreFailed`.
+    An organisation finds its own alone. `clock` gives Unix time in seconds. Every method raises `StoreFailed`; what
+    fails for one reason again and again is logged once.
     """
 
     def __init__(self, database: Database, *, days: float, max_bytes: int, clock: Callable[[], float]) -> None:
@@ -78,6 +83,7 @@ class ResponseStore:
         self._max_bytes = max_bytes
         self._clock = clock
         self._writing = asyncio.Lock()
+        self._trouble: str | None = None
 
     async def add(self, response: Answered) -> None:
         """Store a response, whole or not at all."""
@@ -85,21 +91,25 @@ class ResponseStore:
 
     async def get(self, organisation: str, id: str) -> Stored | None:
         """A response."""
-        return await _aside(self._get, organisation, id)
+        return await self._aside(self._get, organisation, id)
 
     async def history(self, organisation: str, id: str) -> History | None:
         """The conversation up to a response."""
-        return await _aside(self._history, organisation, id)
+        return await self._aside(self._history, organisation, id)
 
     async def delete(self, organisation: str, id: str) -> bool:
-        """Forget a response, and the items that nothing else refers to. False: there is none."""
+        """Forget a response, and the items that nothing else refers to. False: there is none.
+
+        Its text is on the disk no more afterwards, unless somebody reads the database for longer than a moment: then it
+        stays in SQLite's log until a later deletion or a sweep.
+        """
         return await self._write(self._delete, organisation, id)
 
     async def sweep(self) -> None:
         """Remove what has expired."""
         while await self._write(self._sweep):
             pass
-        await _aside(self._database.checkpoint)
+        await self._aside(self._database.checkpoint)
 
     async def close(self) -> None:
         """Close the database."""
@@ -111,11 +121,30 @@ class ResponseStore:
             async with asyncio.timeout(self._database.patience):
                 await self._writing.acquire()
         except TimeoutError:
-            raise StoreFailed("too many writes are waiting") from None
+            raise self._failed("too many writes are waiting") from None
         try:
-            return await _aside(work, *args, **kwargs)
+            result = await self._aside(work, *args, **kwargs)
         finally:
             self._writing.release()
+        self._trouble = None
+        return result
+
+    async def _aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Work in a thread: a database blocks."""
+        try:
+            return await asyncio.to_thread(work, *args, **kwargs)
+        except SQLAlchemyError as error:
+            # Values are hidden in these errors, so that no prompt gets into a log.
+            reason = error if isinstance(error, FileMoved) else getattr(error, "orig", None) or type(error).__name__
+            raise self._failed(str(reason)) from error
+
+    def _failed(self, reason: str) -> StoreFailed:
+        """What to raise; logged, unless nothing was written since it was logged last."""
+        failure = StoreFailed(reason)
+        if reason != self._trouble:
+            log.error(failure.message)
+        self._trouble = reason
+        return failure
 
     def _add(self, response: Answered) -> None:
         with self._database.write() as connection:
@@ -149,7 +178,7 @@ class ResponseStore:
         while used_bytes(connection) > self._max_bytes:
             number = connection.scalar(oldest.limit(1))
             if number is None or number == newest:
-                raise StoreFailed(f"a response doesn't fit in {self._max_bytes} bytes")
+                raise self._failed(f"a response doesn't fit in {self._max_bytes} bytes")
             _remove(connection, number)
 
     def _get(self, organisation: str, id: str) -> Stored | None:
@@ -188,9 +217,12 @@ class ResponseStore:
     def _delete(self, organisation: str, id: str) -> bool:
         with self._database.write() as connection:
             number = self._find(connection, organisation, id)
-            if number is not None:
-                _remove(connection, number)
-            return number is not None
+            if number is None:
+                return False
+            _remove(connection, number)
+        with suppress(SQLAlchemyError):  # it is deleted all the same
+            self._database.checkpoint()
+        return True
 
     def _sweep(self) -> bool:
         """Remove some of what has expired; whether there may be more."""
@@ -221,12 +253,3 @@ def _remove(connection: Connection, number: int) -> None:
         place = connection.scalar(
             delete(responses).filter_by(number=place, body=None).where(~needed).returning(responses.c.parent)
         )
-
-
-async def _aside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Work in a thread: a database blocks."""
-    try:
-        return await asyncio.to_thread(work, *args, **kwargs)
-    except SQLAlchemyError as error:
-        # Values are hidden in these errors, so that no prompt gets into a log.
-        raise StoreFailed(str(getattr(error, "orig", None) or type(error).__name__)) from error
