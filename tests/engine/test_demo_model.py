@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import numpy as np
 import pytest
 
 from headstart.engine.demo_model import DEMO, TINY, DemoShape, demo_model_path, write_demo_model
+from headstart.engine.llama import LlamaContext, LlamaModel, LlamaSampler
+from headstart.prompt.calls import HERMES
+from headstart.types import Calls, Function, OutputFormat, Sampling
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 PROMPT = "<|im_start|>user\nWhat is overfitting?<|im_end|>\n<|im_start|>assistant\n"
@@ -80,6 +85,88 @@ def test_quantised_model_generates_and_ends(whole_vocabulary: Path) -> None:
     assert text.isascii()
     assert text.endswith(".")
     llama.close()
+
+
+TEXT, INTEGER = {"type": "string"}, {"type": "integer"}
+
+
+def an_object(**properties: Any) -> dict[str, Any]:
+    """A schema of an object with all of these properties and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def calling(*functions: Function, several: bool = False) -> Sampling:
+    """What demands calls of these functions."""
+    return Sampling(calls=Calls(HERMES, functions, required=True, several=several))
+
+
+def format_of(schema: dict[str, Any]) -> Sampling:
+    """What demands JSON of this schema."""
+    return Sampling(format=OutputFormat("json_schema", schema))
+
+
+DEMANDS = {
+    "strings": format_of(an_object(colour=TEXT, n=INTEGER)),
+    "numbers": format_of(an_object(n=INTEGER, price={"type": "number"}, sold={"type": "boolean"})),
+    "list": format_of(an_object(tags={"type": "array", "items": TEXT})),
+    "nested": format_of(an_object(steps={"type": "array", "items": an_object(why=TEXT, result=INTEGER)}, answer=TEXT)),
+    "forced": calling(Function("weather", an_object(city=TEXT), True, "tools[0]")),
+    "parallel": calling(
+        Function("turn", an_object(to={"enum": ["left", "right"]}), True, "tools[0]"),
+        Function("light", an_object(to={"enum": ["on", "off"]}), True, "tools[1]"),
+        several=True,
+    ),
+}
+
+
+def length(context: LlamaContext, model: LlamaModel, sampling: Sampling, limit: int = 300) -> int:
+    """Tokens of the answer, `limit` if it has no end before."""
+    sampler = LlamaSampler(model, sampling, limit)
+    context.clear()
+    new, position = model.tokenizer.encode("Extract the facts.").tolist(), 0
+    new.append(model.control_token("<|im_sep|>"))
+    for count in range(limit):
+        context.tokens[: len(new)] = new
+        context.positions[: len(new)] = range(position, position + len(new))
+        context.sequences[: len(new)] = context.outputs[: len(new)] = 0
+        context.outputs[len(new) - 1] = 1
+        assert context.decode(len(new)) == 0
+        position += len(new)
+        token = sampler.choose(context.logits(len(new) - 1))
+        if model.ends_turn(token):
+            sampler.close()
+            return count
+        new = [token]
+    sampler.close()
+    return limit
+
+
+@pytest.fixture(scope="module", params=[(TINY, 5), (DEMO, 2)], ids=["tiny", "demo"])
+def answering(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[LlamaModel, LlamaContext, int]]:
+    """A model and its context, and how many seeds there is time for."""
+    shape, seeds = request.param
+    path = tmp_path_factory.mktemp("model") / "model.gguf"
+    write_demo_model(path, chat_template=TEMPLATE, shape=shape)
+    model = LlamaModel(path)
+    context = LlamaContext(model, cells=512, batch=64, sequences=1, threads=2)
+    yield model, context, seeds
+    context.close()
+    model.close()
+
+
+@pytest.mark.parametrize("demand", DEMANDS.values(), ids=DEMANDS)
+def test_structured_output_ends(answering: tuple[LlamaModel, LlamaContext, int], demand: Sampling) -> None:
+    """Strings, numbers, lists and calls come to an end by themselves, drawn or greedy."""
+    model, context, seeds = answering
+    drawn = [length(context, model, replace(demand, seed=seed)) for seed in range(seeds)]
+    assert max(*drawn, length(context, model, replace(demand, temperature=0.0))) < 250
 
 
 def test_metadata(tiny: Path, whole_vocabulary: Path) -> None:
@@ -172,5 +259,5 @@ def test_progress(tmp_path: Path) -> None:
 
 def test_path_names_shape_and_format(tmp_path: Path) -> None:
     """A change of the format or shape asks for another file."""
-    assert demo_model_path(tmp_path).name == "demo-model-v1.gguf"
+    assert demo_model_path(tmp_path).name == "demo-model-v2.gguf"
     assert demo_model_path(tmp_path, TINY) != demo_model_path(tmp_path, DEMO)

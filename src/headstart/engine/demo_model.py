@@ -1,7 +1,7 @@
 """The demo model: a real transformer with random weights, written as a GGUF in seconds, so that no weights are shipped.
 
 Its words mean nothing; what it costs to compute them is real. Random weights alone would answer with shreds of 200
-languages that never end, so the first RESERVED dimensions of the residual stream carry five small facts, written into
+languages that never end, so the first RESERVED dimensions of the residual stream carry a few small facts, written into
 them by hand. They make the answers English words in sentences that come to an end:
 
     the last token's own row       CONSTANT  ENDS  OPENS         1 for every token; 1 for "."; 1 for "." and a newline
@@ -11,13 +11,21 @@ them by hand. They make the answers English words in sentences that come to an e
                                        |      |      |
     the rows of the tied output        v      v      v           FAVOUR: English words; ENDED: <|im_end|>;
                                             logits               OPENED: capitals, and nothing else
+
+Three wires more end what a grammar makes it write, which is JSON. A row knows nothing of what came before it, so
+strings have words of their own, which plain text never has:
+
+    QUOTES → QUOTED     a quotation mark: next the first word of a string
+    SPELLS → SPELLED    a word of a string: next another, or the closing mark
+    VALUES → CLOSED     the end of a value: rather "}", "]" or <|im_end|> than "," or another digit. All of these stay
+                        below the words, so that prompts may end in a bracket
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +35,12 @@ import numpy.typing as npt
 
 from headstart.engine.demo_vocabulary import PRE_TOKENIZER, Vocabulary, o200k_vocabulary, small_vocabulary
 
-FORMAT = 1
+FORMAT = 2
 """Goes up with every change to what is written, so that an old file is not mistaken for a new one."""
+
+SIGNS = (b"{", b"}", b"[", b"]", b":", b">")
+LITERALS = (b"true", b"false", b"null")
+"""The tokens of JSON, and of the brackets around calls, that are told apart."""
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and how much of all is done, 0 to 1."""
@@ -37,7 +49,9 @@ Q8_0 = gguf.GGMLQuantizationType.Q8_0
 
 RESERVED = 32
 """Dimensions that carry the facts: one block of Q8_0, so that they have a scale of their own."""
-FAVOUR, CONSTANT, ENDS, OPENS, ENDED, OPENED = range(6)
+FAVOUR, CONSTANT, ENDS, OPENS, ENDED, OPENED, QUOTES, SPELLS, VALUES, QUOTED, SPELLED, CLOSED = range(12)
+WIRES = ((ENDS, ENDED), (OPENS, OPENED), (QUOTES, QUOTED), (SPELLS, SPELLED), (VALUES, CLOSED))
+"""Where a fact about a token is read and where it is written."""
 
 ROW = 0.02
 """Root mean square of a token's row outside the reserved dimensions; small beside what the layers add, or a tied model
@@ -199,9 +213,8 @@ def _norm(width: int, *, reserved: float, rest: float) -> Floats:
 def _wire(gate: Floats, up: Floats, down: Floats, constant: float) -> None:
     """Turn the first neurons into wires. `constant`: what CONSTANT reads after the norm."""
     marked = constant * MARK / 127
-    for neuron, (source, value, target) in enumerate(
-        ((CONSTANT, constant, FAVOUR), (ENDS, marked, ENDED), (OPENS, marked, OPENED))
-    ):
+    wires = ((CONSTANT, constant, FAVOUR), *((source, marked, target) for source, target in WIRES))
+    for neuron, (source, value, target) in enumerate(wires):
         gate[neuron] = up[neuron] = down[:, neuron] = 0.0
         gate[neuron, CONSTANT] = 8.0 / constant  # silu(8) is 8: the neuron is open
         up[neuron, source] = 1.0 / value
@@ -214,6 +227,7 @@ def _output_norm(shape: DemoShape) -> Floats:
     hidden = np.sqrt(added + 1.5 * WIRE**2 / shape.width)
     weights = _norm(shape.width, reserved=0.0, rest=SPREAD / (ROW * float(np.sqrt(shape.width - RESERVED))))
     weights[[FAVOUR, ENDED, OPENED]] = LOGIT * hidden / (WIRE * CODE / 127)
+    weights[[QUOTED, SPELLED, CLOSED]] = 4 * weights[FAVOUR]  # so rows hold less of these, which reaches the output too
     return weights
 
 
@@ -252,5 +266,33 @@ def _facts(vocabulary: Vocabulary, stops: int) -> tuple[npt.NDArray[np.int8], Fl
     )
     facts[full_stop, [FAVOUR, OPENED]], sizes[full_stop] = (crowd - 9 + stops, -60), 1.0
     facts[comma, [FAVOUR, OPENED]] = crowd - 15 + stops, -60
-    facts[end, [FAVOUR, ENDED]], sizes[end] = (-60, 60 + crowd_of_capitals - 2 + stops), 0.7
+    facts[end, [FAVOUR, ENDED]], sizes[end] = (-60, 60 + crowd_of_capitals - 1 + stops), 0.7
+    _add_json(facts, sizes, vocabulary, ids)
     return facts, sizes
+
+
+def _add_json(facts: npt.NDArray[np.int8], sizes: Floats, vocabulary: Vocabulary, ids: Mapping[bytes, int]) -> None:
+    """The facts that end strings, values and calls. Marks of JSON that stand alone are likelier than tokens of several,
+    and all far less likely than words."""
+    words, quote, end = vocabulary.words, ids[b'"'], vocabulary.controls["<|im_end|>"]
+    for token, i in ids.items():
+        if token[-1:] == b'"':
+            facts[i, [QUOTES, VALUES]] = MARK
+        elif token[-1:] in b"}]>0123456789" or token.strip() in LITERALS:
+            facts[i, VALUES] = MARK
+        elif b'"' in token:
+            facts[i, FAVOUR] = -100  # begins a string with something other than a word of its own
+        if token.isdigit():
+            facts[i, CLOSED] = -10
+        elif token in SIGNS or token in LITERALS:
+            facts[i, FAVOUR] = -45
+    # The same for all of plain text: what a row holds here also reaches the output, a little.
+    plain = [*words.lower, *words.function, *words.capital, ids[b"."], ids[b","], end]
+    facts[plain, QUOTED] = facts[plain, SPELLED] = -8
+    facts[words.opening, QUOTED] = facts[words.inner, SPELLED] = 20
+    facts[words.opening, SPELLS] = facts[words.inner, SPELLS] = MARK
+    facts[quote, [FAVOUR, SPELLED]], sizes[quote] = (-20, 16), 1.2
+    closers = [ids[b"}"], ids[b"]"], end]
+    facts[closers, CLOSED], sizes[closers] = (5, 5, 10), 0.7
+    for token, level in ((b",", -31), (b".", -35), (b"\n", -34)):
+        facts[ids[token], CLOSED] = (level - facts[ids[token], FAVOUR]) / 4

@@ -44,6 +44,10 @@ class Words(NamedTuple):
     """Other English words with their leading space, without a capital."""
     capital: list[int]
     """Words with one: they begin sentences."""
+    opening: list[int]
+    """Words that only begin a string of JSON: without the space."""
+    inner: list[int]
+    """Words that only follow inside one. No other text has them, so each tells by itself where it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ def _english_words(ordinary: list[bytes]) -> Words:
     """A word counts as English if the vocabulary also has it with a capital, and either with "-s" and "-ing" or with
     "-ly": no list of words is needed, and few words of other languages pass."""
     ids = {token: i for i, token in enumerate(ordinary)}
-    words = Words([], [], [])
+    words = Words([], [], [], [], [])
     for token, i in ids.items():
         capital = ids.get(b" " + token[1:].capitalize())
         if capital is None or not re.fullmatch(rb" [a-z]+", token):
@@ -109,14 +113,19 @@ def _english_words(ordinary: list[bytes]) -> Words:
         else:
             continue
         words.capital.append(capital)
+    plurals = {ids.get(ordinary[i] + b"s", i) for i in words.lower}
+    words.inner.extend(sorted(plurals.difference(words.lower, words.function)))
+    words.opening.extend(ids[ordinary[i][1:]] for i in words.lower if ordinary[i][1:] in ids)
     return words
 
 
 def _letters(ordinary: list[bytes]) -> Words:
     """A small vocabulary has few whole words: shreds of them have to do."""
-    lower = [i for i, token in enumerate(ordinary) if re.fullmatch(rb" ?[a-z]+", token)]
-    capital = [i for i, token in enumerate(ordinary) if re.fullmatch(rb" ?[A-Z][a-z]*", token)]
-    return Words([], lower, capital)
+    lower, capital, inner = (
+        [i for i, token in enumerate(ordinary) if re.fullmatch(pattern, token)]
+        for pattern in (rb" [a-z]+|[a-z]{1,2}", rb" ?[A-Z][a-z]*", rb"[a-z]{3,}")
+    )
+    return Words([], lower, capital, inner, inner)
 
 
 def _merges(ordinary: list[bytes]) -> list[str]:
