@@ -9,7 +9,7 @@ from benchmarks import burst, conversation, decode, figure, rules, tutorial, use
 
 def figures(arguments: argparse.Namespace) -> list[figure.Figure]:
     arguments.rounds, arguments.tokens, arguments.size, arguments.users = 5, 10_000, 8, 100
-    arguments.print_model, arguments.turns = False, 20
+    arguments.print_model, arguments.turns, arguments.sentences = False, 20, 1
     found = []
     for script in (rules, tutorial, conversation, burst, *((decode,) if arguments.peer_url else ()), users):
         print(f"{script.__name__} …", flush=True)

@@ -1,6 +1,6 @@
 """A conversation of 20 turns, each as long as the others: the time to the first token stays flat.
 
-    python -m benchmarks.conversation [--turns 20] [--rounds 3] [--json FILE]
+    python -m benchmarks.conversation [--turns 20] [--sentences 1] [--rounds 3] [--json FILE]
 
 Turns go through the Responses API with `previous_response_id`, so every one is also read from the store and written to
 it. All but its newest message is read from the cache, to the token.
@@ -23,16 +23,17 @@ from headstart.cli.scenarios import nonce
 MODEL = "gpt-5.6"
 INSTRUCTIONS = "You answer questions of customers about their orders, briefly and kindly. " * 110
 """Some 1,500 tokens, so that the first turn is cached too."""
-QUESTION = "My parcel has not arrived, and the page says that it was delivered. What shall I do? " * 5
-"""Some 100 tokens."""
+QUESTION = "My parcel has not arrived, and the page says that it was delivered. What shall I do? "
+"""Some 20 tokens, as people write. `--sentences` makes it longer: then each turn computes more over more cells, and llama.cpp
+itself slows down with every turn (docs/performance.md)."""
 
 
-def converse(client: openai.OpenAI, turns: int, rng: Random) -> list[tuple[float, int, int]]:
+def converse(client: openai.OpenAI, turns: int, sentences: int, rng: Random) -> list[tuple[float, int, int]]:
     """Of every turn: seconds to the first token, input tokens, tokens read."""
     previous: str | None = None
     seen = []
     for turn in range(turns):
-        messages: list[Any] = [{"role": "user", "content": f"{turn}. {QUESTION}"}]
+        messages: list[Any] = [{"role": "user", "content": f"{turn}. {QUESTION * sentences}"}]
         if previous is None:
             messages.insert(0, {"role": "developer", "content": nonce(rng) + INSTRUCTIONS})
         options: Any = {} if previous is None else {"previous_response_id": previous}
@@ -55,7 +56,7 @@ def converse(client: openai.OpenAI, turns: int, rng: Random) -> list[tuple[float
 def figures(arguments: argparse.Namespace) -> list[Figure]:
     rng = Random(0)
     with server() as running, openai.OpenAI(base_url=running.base_url, api_key="none") as client:
-        rounds = [converse(client, arguments.turns, rng) for _ in range(arguments.rounds)]
+        rounds = [converse(client, arguments.turns, arguments.sentences, rng) for _ in range(arguments.rounds)]
     typical = [median(seen[turn][0] for seen in rounds) for turn in range(arguments.turns)]
     unread = [tokens - read for _, tokens, read in rounds[0]]
     return [
@@ -73,7 +74,8 @@ def figures(arguments: argparse.Namespace) -> list[Figure]:
 
 
 TURNS = {"type": int, "default": 20}
+SENTENCES = {"type": int, "default": 1}
 ROUNDS = {"type": int, "default": 3}
 
 if __name__ == "__main__":
-    run(__doc__, figures, turns=TURNS, rounds=ROUNDS)
+    run(__doc__, figures, turns=TURNS, sentences=SENTENCES, rounds=ROUNDS)
