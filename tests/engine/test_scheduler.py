@@ -112,12 +112,26 @@ def test_a_hit_shares_the_cells_that_are_there() -> None:
     client = Client()
     client.send(prompt_of((1, 2000), (2, 30)))
     client.run()
-    client.send(prompt_of((1, 2000), (3, 30)))
+    client.send(prompt_of((1, 2000), (3, 10)))
     client.run()
     client.check_all()
     assert client.reads() == [0, 1920]
     report = client.sent[1][1][0].report  # type: ignore[union-attr]
-    assert (report.from_context, report.from_ram, report.prefilled) == (1920, 0, 30), "cells don't round, reports do"
+    assert (report.from_context, report.from_ram, report.prefilled) == (1920, 0, 10), "cells don't round, reports do"
+
+
+@pytest.mark.parametrize("hot", [0, 4])
+@pytest.mark.parametrize(("suffix", "prefilled"), [(19, 19), (20, 64), (63, 64), (64, 64), (65, 65)])
+def test_a_short_rest_is_computed_with_some_before_it(hot: int, suffix: int, prefilled: int) -> None:
+    """64 tokens are computed in less time than 20 to 63 are. What was read is what was there."""
+    client = Client(ROOMY._replace(hot_prefixes=hot))
+    client.send(prompt_of((1, 2048), (9, 3)), ends=(2048,))
+    client.run()
+    client.send(prompt_of((1, 2048), (2, suffix)), ends=(2048, 2048 + suffix))
+    client.run()
+    client.check_all()
+    report = client.sent[1][1][0].report  # type: ignore[union-attr]
+    assert (report.read, report.prefilled) == (2048, prefilled)
 
 
 def test_a_prompt_that_is_cached_whole_computes_one_token() -> None:
@@ -429,11 +443,11 @@ def test_a_prewarm_prefills_and_generates_nothing() -> None:
     client = Client()
     client.send(prompt_of((1, 2000), (9, 3)), max_tokens=0, ends=(2000,))
     client.run()
-    client.send(prompt_of((1, 2000), (2, 30), (9, 3)), ends=(2000, 2030))
+    client.send(prompt_of((1, 2000), (2, 10), (9, 3)), ends=(2000, 2010))
     client.run()
     client.check_all()
     assert client.sent[0][1][-1] == Finished("stop", 0)
-    assert client.sent[1][1][0].report.prefilled == 33  # type: ignore[union-attr]
+    assert client.sent[1][1][0].report.prefilled == 13  # type: ignore[union-attr]
 
 
 def test_what_became_of_an_entry_is_told() -> None:

@@ -26,6 +26,10 @@ from headstart.engine.pages import PagePool, pages_for
 from headstart.engine.sequence import Sequence
 from headstart.types import BLOCK_TOKENS, CacheReport, TokenIds
 
+TILE, FEWEST = 64, 20
+"""llama.cpp's attention on a CPU takes 64 tokens at once, and fewer one by one: 20 to 63 of them take longer than 64,
+up to three times as long. So where as few are left of a prompt, some before them are computed again."""
+
 
 class Resident:
     """An idle prompt in the context: its tokens, and the blocks it holds, the first `saved` of whose pieces are in RAM
@@ -169,7 +173,7 @@ class Cells:
                 shared = agreed if agreed >= read else shared  # RAM has whole blocks and whole tails
             if shared > most:
                 donor, most = holder, shared
-        most = min(most, sequence.length - 1)  # the last token is always computed: its logits are what is wanted
+        most = _taken(most, sequence.length)
         if donor is not None and most:
             self.context.share(donor.slot, sequence.slot, 0, most)
             sequence.pages = self.pool.share(donor.pages[: most // BLOCK_TOKENS])
@@ -179,8 +183,9 @@ class Cells:
 
     def _restore(self, sequence: Sequence, read: int, now: float) -> int:
         """Bring what is missing of the first `read` tokens back from RAM; returns how many of them are there then."""
-        plan = sequence.plan
-        while sequence.computed < min(read, sequence.length - 1):
+        plan, shared = sequence.plan, sequence.computed
+        goal = _taken(read, sequence.length)
+        while sequence.computed < goal:
             start = sequence.computed
             stop = min(start + BLOCK_TOKENS, read)
             digest = plan.digest(read) if stop == read else plan.blocks[start // BLOCK_TOKENS]
@@ -190,8 +195,8 @@ class Cells:
                 break
             sequence.computed = stop
         else:
-            if sequence.computed == sequence.length:
-                sequence.computed -= 1
+            if sequence.computed > max(goal, shared):
+                sequence.computed = max(goal, shared)
                 self.context.keep(sequence.slot, sequence.computed)
             return read
         there = plan.reads[: bisect_right(plan.reads, sequence.computed)]
@@ -270,6 +275,13 @@ class Cells:
         taken = {id(page) for _, pages in holders for page in pages}
         assert self.pool.free + len(taken) == self.pool.total
         assert len(self.ram) == self.index.tally().stored
+
+
+def _taken(there: int, length: int) -> int:
+    """How many of the first tokens that are there a prompt takes over. The last one it always computes: its logits are
+    what is wanted."""
+    left = max(length - there, 1)
+    return length - (TILE if FEWEST <= left < TILE <= length else left)
 
 
 def _agreement(left: TokenIds, right: TokenIds) -> int:
