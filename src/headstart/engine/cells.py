@@ -88,7 +88,7 @@ class Cells:
             self.let_go(sequence)
             return None
         sequence.pages += self.pool.take(needed)
-        read = self._restore(sequence, read, now)
+        read = self._restore(sequence, read, running, now)
         self.hold_computed(sequence, now)
         return CacheReport(
             read=read,
@@ -173,7 +173,7 @@ class Cells:
                 shared = agreed if agreed >= read else shared  # RAM has whole blocks and whole tails
             if shared > most:
                 donor, most = holder, shared
-        most = _taken(most, sequence.length)
+        most = _taken(most, sequence.length, running)
         if donor is not None and most:
             self.context.share(donor.slot, sequence.slot, 0, most)
             sequence.pages = self.pool.share(donor.pages[: most // BLOCK_TOKENS])
@@ -181,10 +181,10 @@ class Cells:
             self.hold_computed(sequence, now)
         return most
 
-    def _restore(self, sequence: Sequence, read: int, now: float) -> int:
+    def _restore(self, sequence: Sequence, read: int, running: Ordered[Sequence], now: float) -> int:
         """Bring what is missing of the first `read` tokens back from RAM; returns how many of them are there then."""
         plan, shared = sequence.plan, sequence.computed
-        goal = _taken(read, sequence.length)
+        goal = _taken(read, sequence.length, running)
         while sequence.computed < goal:
             start = sequence.computed
             stop = min(start + BLOCK_TOKENS, read)
@@ -277,11 +277,12 @@ class Cells:
         assert len(self.ram) == self.index.tally().stored
 
 
-def _taken(there: int, length: int) -> int:
+def _taken(there: int, length: int, running: Ordered[Sequence]) -> int:
     """How many of the first tokens that are there a prompt takes over. The last one it always computes: its logits are
-    what is wanted."""
+    what is wanted. Where others are prefilling, their tokens fill the tile."""
     left = max(length - there, 1)
-    return length - (TILE if FEWEST <= left < TILE <= length else left)
+    alone = not any(other.prefilling for other in running)
+    return length - (TILE if alone and FEWEST <= left < TILE <= length else left)
 
 
 def _agreement(left: TokenIds, right: TokenIds) -> int:
