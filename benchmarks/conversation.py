@@ -24,8 +24,8 @@ MODEL = "gpt-5.6"
 INSTRUCTIONS = "You answer questions of customers about their orders, briefly and kindly. " * 110
 """Some 1,500 tokens, so that the first turn is cached too."""
 QUESTION = "My parcel has not arrived, and the page says that it was delivered. What shall I do? "
-"""Some 20 tokens, as people write. `--sentences` makes it longer: then each turn computes more over more cells, and llama.cpp
-itself slows down with every turn (docs/performance.md)."""
+"""Some 20 tokens, as people write. `--sentences` makes it longer: then each turn computes more over more cells, and
+llama.cpp itself slows down with every turn (docs/performance.md)."""
 
 
 def converse(client: openai.OpenAI, turns: int, sentences: int, rng: Random) -> list[tuple[float, int, int]]:
