@@ -35,7 +35,7 @@ from headstart.types import (
 P = ParamSpec("P")
 T = TypeVar("T")
 
-__all__ = ["Completion", "Pipeline", "Placement", "Record", "ServedModel"]
+__all__ = ["Completion", "Pipeline", "Placement", "Record", "ServedModel", "aside"]
 
 THREADED_WORK = 200_000
 """Requests that are more work than this are rendered, tokenised and hashed off the event loop, which others are waiting
@@ -113,19 +113,20 @@ class Pipeline:
 
     async def render(self, request: Request, organisation: str) -> Prompt:
         """The prompt as the model would read it. Raises `InvalidRequest` if the template refuses the messages."""
-        return await _aside(request, self.model(request.model).prompts.build, request, organisation)
+        return await aside(_is_large(request), self.model(request.model).prompts.build, request, organisation)
 
     async def start(self, request: Request, organisation: str) -> Completion:
         """Send a request on its way. Everything that is wrong with it is raised here, before a byte is answered."""
         model = self.model(request.model)
         namespace = Namespace(organisation, model.name, model.generation, request.cache.key)
         model.rules.check(request)
-        prompt = await self.render(request, organisation)
+        large = _is_large(request)
+        prompt = await aside(large, model.prompts.build, request, organisation)
         plan = model.rules.plan(prompt, namespace, request.cache)
         if not model.engine.info.cacheable:
             plan = plan.uncached()
         calls = calls_of(request, model.prompts.call_syntax)
-        record = await _aside(request, self._recorder.record, namespace, request, prompt, plan, self._clock())
+        record = await aside(large, self._recorder.record, namespace, request, prompt, plan, self._clock())
         events = model.engine.generate(prompt, plan, replace(request.sampling, calls=calls))
         return Completion(model, request, prompt, plan, record, events, None if calls is None else CallStream(calls))
 
@@ -158,10 +159,15 @@ class Pipeline:
         self._book.forget(organisation, id)
 
 
-async def _aside(request: Request, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do what takes as long as the request is large."""
+def _is_large(request: Request) -> bool:
+    """Whether working on the request would keep others waiting for the event loop."""
     amount = sum(len(msgspec.json.encode(tool.definition)) for tool in request.tools)
     for message in request.messages:
         texts = (*message.content, *(call.arguments for call in message.tool_calls))
         amount += 100 * (1 + len(texts)) + sum(len(text.text) for text in texts)
-    return await asyncio.to_thread(work, *args, **kwargs) if amount > THREADED_WORK else work(*args, **kwargs)
+    return amount > THREADED_WORK
+
+
+async def aside(large: bool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do some work: in a thread if it is large, since others wait for the event loop."""
+    return await asyncio.to_thread(work, *args, **kwargs) if large else work(*args, **kwargs)

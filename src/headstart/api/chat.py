@@ -9,10 +9,11 @@ from starlette.responses import Response
 
 from headstart.api import chat_input
 from headstart.api.chat_output import ChatObject, ChatScript
-from headstart.api.desk import Desk, aside, collect, json
+from headstart.api.desk import THREADED_BYTES, Desk, collect, json
 from headstart.api.sse import EventStream
 from headstart.api.usage import cache_header
 from headstart.api.wire.chat import ChatBody
+from headstart.pipeline import aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Chat:
         desk = self.desk
         organisation = desk.organisation(request)
         body, size = await desk.body(request, ChatBody)
-        asked = await aside(size, chat_input.request_of, body)
+        asked = await aside(size > THREADED_BYTES, chat_input.request_of, body)
         vocabulary = desk.pipeline.model(asked.model).engine.info.vocabulary_size
         chat_input.check_vocabulary(asked.sampling.logit_bias, vocabulary)
         completion = await desk.pipeline.start(asked, organisation)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,11 +15,10 @@ from headstart.api import decoding
 from headstart.api.auth import KeyRing
 from headstart.api.connection import closing, read_body, unless_gone
 from headstart.errors import Unauthenticated
-from headstart.pipeline import Completion, Pipeline, Placement
+from headstart.pipeline import Completion, Pipeline, Placement, aside
 from headstart.store.responses import ResponseStore
 from headstart.types import Event
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 OWN_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -64,7 +62,7 @@ class Desk:
     async def body(self, request: Request, kind: type[T]) -> tuple[T, int]:
         """What is asked, and its size in bytes. Raises `InvalidRequest`, `BodyTooLarge`."""
         raw = await read_body(request, self.max_body)
-        return await aside(len(raw), decoding.decode, raw, kind), len(raw)
+        return await aside(len(raw) > THREADED_BYTES, decoding.decode, raw, kind), len(raw)
 
     async def place(self, request: Request, completion: Completion, id: str) -> Placement:
         """Wait for the request's place in the engine. Raises what the engine raises, and `ClientGone`."""
@@ -80,11 +78,6 @@ def _hostname(address: str) -> str | None:
         return urlsplit(address).hostname
     except ValueError:
         return None
-
-
-async def aside(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Work on `size` bytes of a client's: in a thread if they are many, since others wait for the event loop."""
-    return await asyncio.to_thread(work, *args, **kwargs) if size > THREADED_BYTES else work(*args, **kwargs)
 
 
 async def collect(request: Request, events: AsyncIterator[Event], add: Callable[[Event], None]) -> None:

@@ -8,12 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headstart.api import conversations, responses_input
-from headstart.api.desk import Desk, aside, collect, json
+from headstart.api.desk import THREADED_BYTES, Desk, collect, json
 from headstart.api.items import input_items, size_of
 from headstart.api.responses_output import ResponseObject, ResponseScript
 from headstart.api.sse import EventStream
 from headstart.api.usage import cache_header
 from headstart.api.wire.responses import InputTokensBody, ResponsesBody
+from headstart.pipeline import aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,12 @@ class Responses:
         body, size = await desk.body(request, ResponsesBody)
         turn = await conversations.turn(desk, organisation, body.previous_response_id, body.store)
         body.store = turn.store is not None
-        asked = await aside(size + size_of(turn.earlier), responses_input.request_of, body, turn.earlier)
-        items = await aside(size, input_items, body.input, turn.earlier, desk.token) if body.store else ()
+        asked = await aside(
+            size + size_of(turn.earlier) > THREADED_BYTES, responses_input.request_of, body, turn.earlier
+        )
+        items = (
+            await aside(size > THREADED_BYTES, input_items, body.input, turn.earlier, desk.token) if body.store else ()
+        )
         completion = await desk.pipeline.start(asked, organisation)
         answer = ResponseObject(body, asked, completion, desk.clock, desk.token)
         placement = await desk.place(request, completion, answer.id)
@@ -55,6 +60,8 @@ class Responses:
         body, size = await desk.body(request, InputTokensBody)
         turn = await conversations.turn(desk, organisation, body.previous_response_id, False)
         served = desk.pipeline.models
-        asked = await aside(size + size_of(turn.earlier), responses_input.countable, body, served, turn.earlier)
+        asked = await aside(
+            size + size_of(turn.earlier) > THREADED_BYTES, responses_input.countable, body, served, turn.earlier
+        )
         prompt = await desk.pipeline.render(asked, organisation)
         return json({"object": "response.input_tokens", "input_tokens": len(prompt.tokens)})

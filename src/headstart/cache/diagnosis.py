@@ -195,7 +195,7 @@ def _parting(subject: Subject, near: Near) -> Parting | None:
     by_looks = None if found is None else found.kind
     kind: str | None = by_looks
     if by_looks in (None, "whitespace", "counter"):  # which any text may have
-        kind = _text_kind(subject, theirs, path) or by_looks
+        kind = _text_kind(subject, theirs, path, text) or by_looks
     return Parting(near.common, path, offset, kind, start, stop, quoted)
 
 
@@ -209,12 +209,12 @@ def _tools_kind(ours: Record, theirs: Record) -> str:
     return "reordered_keys" if ours.sorted_tools == theirs.sorted_tools else "changed_tools"
 
 
-def _text_kind(subject: Subject, theirs: Record, path: str) -> str | None:
-    """What two values of one path have in common, though they differ."""
+def _text_kind(subject: Subject, theirs: Record, path: str, text: str) -> str | None:
+    """What two values of one path have in common, though they differ; `text` is the newer."""
     new, old = subject.record.values.get(path), theirs.values.get(path)
     if new is not None and old is not None and new.exact != old.exact:
         if new.all == old.all:
-            return "reordered_keys" if _JSON.search(subject.request.text_at(path)) else "reordered_text"
+            return "reordered_keys" if _JSON.search(text) else "reordered_text"
         if new.letters == old.letters:
             return "whitespace"
     steps = (message.path for message in subject.request.messages)

@@ -6,7 +6,7 @@ A model is served under one *generation* of rules; `rules_for` is the registry.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from headstart.cache.breakpoints import lookups, written
@@ -118,15 +118,8 @@ class BreakpointRules:
 
     def applied(self, options: CacheOptions, organisation: str) -> CacheOptions:  # noqa: ARG002 - the same for all
         """Mode and ttl. The retention is independent of both, and echoed."""
-        return CacheOptions(
-            options.key,
-            options.retention or "24h",
-            options.mode or "implicit",
-            options.ttl or "30m",
-            options.prewarm,
-            options.comparison,
-            options.path,
-        )
+        retention, mode, ttl = options.retention or "24h", options.mode or "implicit", options.ttl or "30m"
+        return replace(options, retention=retention, mode=mode, ttl=ttl)
 
     def plan(self, prompt: Prompt, namespace: Namespace, options: CacheOptions) -> Plan:
         """Only what leads to a boundary is named: what lies behind the last one is not cached."""

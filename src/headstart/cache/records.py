@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import json
+from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,12 +170,9 @@ class RecordBook:
         """The request of the namespace (or `anywhere` in its organisation) whose prompt begins as this one does for at
         least 1,024 tokens; or else, in the namespace, one that says much the same. None if there is none."""
         scope = namespace.organisation if anywhere else namespace
-        low, high = 0, len(prompt.chain)
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if (scope, prompt.chain[middle - 1]) in self._by_block else (low, middle - 1)
-        if low * BLOCK_TOKENS >= MINIMUM_PREFIX:
-            record = self._by_block[scope, prompt.chain[low - 1]]
+        known = bisect_left(prompt.chain, True, key=lambda digest: (scope, digest) not in self._by_block)
+        if known * BLOCK_TOKENS >= MINIMUM_PREFIX:
+            record = self._by_block[scope, prompt.chain[known - 1]]
             return Near(record, common_tokens(record.prompt, prompt))
         if anywhere:
             return None
