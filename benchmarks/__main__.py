@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import burst, conversation, decode, figure, rules, tutorial, users
+from benchmarks import (
+    burst,
+    conversation,
+    decode,
+    figure,
+    pressure,
+    promotion,
+    restart,
+    rules,
+    tutorial,
+    users,
+    write_behind,
+)
 
 
 def figures(arguments: argparse.Namespace) -> list[figure.Figure]:
     arguments.rounds, arguments.tokens, arguments.size, arguments.users = 5, 10_000, 8, 100
-    arguments.print_model, arguments.turns, arguments.sentences = False, 20, 1
+    arguments.print_model, arguments.print_cache_ram, arguments.turns, arguments.sentences = False, False, 20, 1
+    serving = (tutorial, conversation, burst, *((decode,) if arguments.peer_url else ()))
     found = []
-    for script in (rules, tutorial, conversation, burst, *((decode,) if arguments.peer_url else ()), users):
+    for script in (rules, *serving, users, promotion, restart, write_behind, pressure):
         print(f"{script.__name__} …", flush=True)
         found += script.figures(arguments)
     return found

@@ -11,18 +11,18 @@ from typing import Any
 import httpx2
 
 from headstart.cli.process import ServerProcess
-from headstart.engine.demo_model import demo_model_path, write_demo_model
+from headstart.engine.demo_model import DEMO, DemoShape, demo_model_path, write_demo_model
 from headstart.prompt.template import DEMO_TEMPLATE
 
 DATA = Path(tempfile.gettempdir()) / "headstart-benchmarks"
 MODEL = "gpt-4.1-mini"
 
 
-def demo_model() -> Path:
-    """The demo model's file, written if it isn't there."""
-    path = demo_model_path(DATA)
+def demo_model(shape: DemoShape = DEMO) -> Path:
+    """The demo model's file, or one of another shape, written if it isn't there."""
+    path = demo_model_path(DATA, shape)
     if not path.exists():
-        write_demo_model(path, chat_template=DEMO_TEMPLATE)
+        write_demo_model(path, chat_template=DEMO_TEMPLATE, shape=shape)
     return path
 
 
@@ -44,10 +44,12 @@ class Server:
 
 
 @contextmanager
-def server(*options: str) -> Iterator[Server]:
+def server(*options: str, data_dir: Path = DATA) -> Iterator[Server]:
     """A server on a free port, stopped at the end."""
-    demo_model()
-    process = ServerProcess(DATA, *options)
+    model, there = demo_model(), demo_model_path(data_dir)
+    if not there.exists():
+        there.symlink_to(model)
+    process = ServerProcess(data_dir, *options)
     try:
         for _ in process.starting():
             pass

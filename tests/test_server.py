@@ -17,7 +17,7 @@ import openai
 import pytest
 from starlette.types import ASGIApp
 
-from headstart import server
+from headstart import models, server
 from headstart.cli.process import ServerProcess
 from headstart.config import Config, EngineConfig, ModelConfig, StoreConfig, load
 from headstart.errors import StartError
@@ -225,7 +225,7 @@ def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_hub_name_without_a_file_is_refused(name: str) -> None:
     """`hf:OWNER/REPO/FILE`."""
     with pytest.raises(StartError, match="OWNER/REPO/FILE"):
-        server.download(name)
+        models.download(name)
 
 
 def test_a_hub_out_of_reach_names_the_other_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_hub_out_of_reach_names_the_other_way(monkeypatch: pytest.MonkeyPatch,
 import os
 os.environ |= {{"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": {str(tmp_path)!r}, "HF_HUB_DOWNLOAD_TIMEOUT": "1"}}
 from headstart.errors import StartError
-from headstart.server import download
+from headstart.models import download
 try:
     download("owner/repo/model.gguf")
 except StartError as error:

@@ -64,8 +64,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Layers offloaded, where llama.cpp was built with a GPU backend; -1: all."""
     kv_type: Literal["f16", "f32"] = "f16"
     """Type of the cached keys and values: f16, or f32 for exact comparisons."""
-    ram_cache: int | str = "2GiB"
-    """Bytes of main memory for blocks of idle prefixes."""
+    ram_cache: int | str = "auto"
+    """Bytes of main memory for blocks of idle prefixes; auto: a quarter of what this process may use, 16GiB at most."""
+    disk_cache: int | str = "auto"
+    """Bytes on disk, in the data directory, for what is promised beyond this process's life; auto: a quarter of what is
+    free there, 32GiB at most."""
     max_output_tokens: Positive = 2_048
     """Output tokens of a request that doesn't say `max_output_tokens`."""
 
@@ -79,11 +82,13 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Lives of `in_memory` entries, in seconds (docs/contract.md: 5 to 10 minutes idle, never longer than an hour)."""
+    """What is promised, and the lives of `in_memory` entries, in seconds (docs/contract.md: 5 to 10 minutes idle, never
+    longer than an hour)."""
 
-    default: Retention = "in_memory"
-    """What a request to an interval model gets that names no `prompt_cache_retention`. Entries of either kind are in
-    main memory: a restart loses them, and so does want of room."""
+    default: Retention = "24h"
+    """What a request to an interval model gets that names no `prompt_cache_retention`."""
+    organisation_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    """Of the bytes that can be promised (`30m`, `12h`, `24h`), what one organisation can have."""
     in_memory_idle: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 600.0
     in_memory_total: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 3600.0
 
@@ -101,7 +106,8 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class OrganisationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is special about an organisation. Zero data retention: no response of its is ever stored."""
+    """What is special about an organisation. Zero data retention: no response of its is ever stored, and nothing of its
+    prompts is written to disk."""
 
     name: Annotated[str, msgspec.Meta(min_length=1)]
     zero_data_retention: bool = False
@@ -159,7 +165,9 @@ def load(path: Path | None, overrides: dict[str, Any]) -> Config:
     except msgspec.ValidationError as error:
         where = path or "the command line"
         raise StartError(f"{where}: {str(error).replace('$.', '').replace('`', chr(39))}.") from error
-    bytes_of(config.engine.ram_cache)
+    for cache in (config.engine.ram_cache, config.engine.disk_cache):
+        if cache != "auto":
+            bytes_of(cache)
     if bytes_of(config.store.max_bytes) < 2**20:
         raise StartError("store.max_bytes: at least 1MiB, or no response fits.")
     if bytes_of(config.max_body) < 1024:

@@ -122,9 +122,7 @@ class Pipeline:
         model.rules.check(request)
         large = _is_large(request)
         prompt = await aside(large, model.prompts.build, request, organisation)
-        plan = model.rules.plan(prompt, namespace, request.cache)
-        if not model.engine.info.cacheable:
-            plan = plan.uncached()
+        plan = model.engine.info.kept(model.rules.plan(prompt, namespace, request.cache))
         calls = calls_of(request, model.prompts.call_syntax)
         record = await aside(large, self._recorder.record, namespace, request, prompt, plan, self._clock())
         events = model.engine.generate(prompt, plan, replace(request.sampling, calls=calls))

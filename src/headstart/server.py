@@ -12,7 +12,7 @@ import stat
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -25,15 +25,17 @@ from headstart.api.app import create_app
 from headstart.api.auth import KeyRing
 from headstart.cache.index import PrefixIndex
 from headstart.cache.policy import Terms, rules_for
-from headstart.config import Config, bytes_of, make_data_dir
-from headstart.engine.demo_model import demo_model_path, write_demo_model
+from headstart.cache.promises import PromiseBudget
+from headstart.cache.tree import PROMISED_RAM
+from headstart.config import Config, ModelConfig, bytes_of, make_data_dir
+from headstart.engine.blocks.directory import CacheDirectory
 from headstart.engine.embedded import EmbeddedEngine
 from headstart.engine.llama import LlamaModel
 from headstart.errors import StartError, StoreFailed
+from headstart.machine import default_disk, default_ram
+from headstart.models import fingerprint, model_file, prompt_builder
 from headstart.pipeline import Pipeline, ServedModel
 from headstart.prompt.builder import PromptBuilder
-from headstart.prompt.template import DEFAULT_TEMPLATE, DEMO_TEMPLATE, ChatTemplate
-from headstart.prompt.tokenizer import OpenAITokenizer, Tokenizer
 from headstart.store.database import Database
 from headstart.store.responses import ResponseStore
 from headstart.types import Lifetime
@@ -42,6 +44,8 @@ SECRET_BYTES = 32
 KEYS_FILE = "keys.json"
 SECRET_FILE = "secret"  # noqa: S105 - a file's name
 DATABASE_FILE = "headstart.db"
+CACHE_DIRECTORY = "cache"
+HASHES_FILE = "hashes.json"
 SWEEP_SECONDS = 3600.0
 """How often expired responses are removed; clients don't find them in between."""
 
@@ -158,26 +162,18 @@ def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
     rules = {model.generation: rules_for(model.generation, terms) for model in config.models}
     engines: dict[str | None, tuple[EmbeddedEngine, PromptBuilder]] = {}
     served = []
-    for model in config.models:
-        if model.file not in engines:
-            path = model_file(model.file, config.data_path, tell)
-            tell(f"Loading {path.name} …")
-            loaded = LlamaModel(path, gpu_layers=config.engine.gpu_layers)
-            engines[model.file] = (
-                EmbeddedEngine(loaded, config.engine, PrefixIndex(bytes_of(config.engine.ram_cache))),
-                prompt_builder(loaded),
-            )
-        engine, prompts = engines[model.file]
-        served.append(
-            ServedModel(
-                model.name,
-                model.generation,
-                engine,
-                prompts,
-                rules[model.generation],
-                int(time.time()),
-            )
-        )
+    with ExitStack() as undo:
+        disk = open_disk(config)
+        if disk is not None:
+            undo.callback(disk.close)
+        budget = promise_budget(config, disk)
+        for model in config.models:
+            if model.file not in engines:
+                engines[model.file] = load_engine(model, config, budget, disk, tell)
+            engine, prompts = engines[model.file]
+            created = int(time.time())
+            served.append(ServedModel(model.name, model.generation, engine, prompts, rules[model.generation], created))
+        undo.pop_all()  # the engines close it
     return Pipeline(
         served,
         secret,
@@ -187,54 +183,52 @@ def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
     )
 
 
-def prompt_builder(model: LlamaModel) -> PromptBuilder:
-    """The model's own template and tokenizer; OpenAI's exact tokenizer where the file says that its vocabulary is."""
-    template = ChatTemplate(
-        model.chat_template or DEFAULT_TEMPLATE, bos_token=model.text(model.bos), eos_token=model.text(model.eos)
-    )
-    tokenizer: Tokenizer = model.tokenizer
-    if model.metadata("headstart.tokenizer") == "o200k_base":
-        tokenizer = OpenAITokenizer(tokenizer.control)
-    return PromptBuilder(template, tokenizer)
+def load_engine(
+    model: ModelConfig,
+    config: Config,
+    budget: PromiseBudget,
+    disk: CacheDirectory | None,
+    tell: Callable[[str], None],
+) -> tuple[EmbeddedEngine, PromptBuilder]:
+    """A model file's engine, with what its disk tier has from before, and what makes its prompts."""
+    path = model_file(model.file, config.data_path, tell)
+    tell(f"Loading {path.name} …")
+    loaded = LlamaModel(path, gpu_layers=config.engine.gpu_layers)
+    prompts, tier = prompt_builder(loaded), None
+    if disk is not None:
+        tell(f"Looking at {path.name} …")
+        place = fingerprint(path, prompts, config.engine.kv_type, disk.path / HASHES_FILE)
+        tier = disk.tier(place, description=loaded.description)
+    index = PrefixIndex(ram_budget(config), budget)
+    return EmbeddedEngine(loaded, config.engine, index, disk=tier), prompts
 
 
-def model_file(name: str | None, data: Path, tell: Callable[[str], None]) -> Path:
-    """The file of a configured model: a path, one to download (`hf:OWNER/REPO/FILE`), or the demo model, made once."""
-    if name is None:
-        path = demo_model_path(data)
-        if not path.exists():
-            tell("Writing the demo model, once …")
-            try:
-                write_demo_model(path, chat_template=DEMO_TEMPLATE)
-            except OSError as error:
-                raise StartError(f"The demo model can't be written to {path}: {error.strerror or error}.") from error
-        return path
-    if name.startswith("hf:"):
-        tell(f"Downloading {name.removeprefix('hf:')} …")
-        return download(name.removeprefix("hf:"))
-    return Path(name).expanduser()
+def open_disk(config: Config) -> CacheDirectory | None:
+    """The disk tier's directory; None if there is to be none. Raises `StartError`, as where another process has it."""
+    if config.engine.disk_cache != "auto" and not bytes_of(config.engine.disk_cache):
+        return None
+    return CacheDirectory(config.data_path / CACHE_DIRECTORY)
 
 
-def download(name: str) -> Path:
-    """A file of a repository on Hugging Face's hub, `OWNER/REPO/FILE`, through its own cache. Raises `StartError`."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+def ram_budget(config: Config) -> int:
+    """Bytes of RAM for the blocks of one engine: as configured, or its part of the machine's."""
+    asked = config.engine.ram_cache
+    return default_ram() // _engines(config) if asked == "auto" else bytes_of(asked)
 
-    parts = name.split("/", 2)
-    if len(parts) != 3 or not all(parts):
-        raise StartError(f"'hf:{name}' doesn't name a file: write hf:OWNER/REPO/FILE.gguf.")
-    try:
-        return Path(hf_hub_download(f"{parts[0]}/{parts[1]}", parts[2]))
-    except LocalEntryNotFoundError as error:
-        raise StartError(
-            f"hf:{name} can't be downloaded: the hub is out of reach from here. "
-            "Bring the file by other means and name it with --model FILE."
-        ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        first_line = str(error).strip().partition("\n")[0]
-        raise StartError(
-            f"hf:{name} can't be downloaded: {first_line} Or name a local file with --model FILE."
-        ) from error
+
+def promise_budget(config: Config, disk: CacheDirectory | None) -> PromiseBudget:
+    """What one engine can promise. Where there are no keys there is one organisation, and it can have all."""
+    on_disk = 0
+    if disk is not None:
+        asked = config.engine.disk_cache
+        on_disk = default_disk(disk.path, disk.size) // _engines(config) if asked == "auto" else bytes_of(asked)
+    several = KeyRing(config.data_path / KEYS_FILE).required
+    share = config.retention.organisation_share if several else 1.0
+    return PromiseBudget(on_disk, int(ram_budget(config) * PROMISED_RAM), share)
+
+
+def _engines(config: Config) -> int:
+    return len({model.file for model in config.models})
 
 
 def load_secret(path: Path) -> bytes:
@@ -288,12 +282,20 @@ def _greet(console: Console, config: Config, pipeline: Pipeline, keys: KeyRing) 
             f"  {model.name}: {info.description}; {model.generation} cache rules; context {info.context_length:,}"
         )
     engine = config.engine
-    console.print(
-        f"  {engine.max_sequences} requests at once, {engine.max_waiting} may wait; "
-        f"RAM for idle prefixes {bytes_of(engine.ram_cache) / 2**30:.1f} GiB"
-    )
+    console.print(f"  {engine.max_sequences} requests at once, {engine.max_waiting} may wait")
+    stats = {id(model.engine): model.engine.stats() for model in pipeline.models.values()}
+    for each in stats.values():
+        kept = f"{each.disk_blocks:,} blocks there from before" if each.disk_blocks else "empty"
+        disk = (
+            f"on disk {_gib(each.disk_budget)}, {kept}" if each.disk_budget else "nothing on disk: a restart loses it"
+        )
+        console.print(f"  prefix cache: RAM {_gib(each.ram_budget)}; {disk}")
     console.print(
         f"  {'API keys required' if keys.required else 'no API keys: this machine only'}; data in {config.data_path}"
     )
     if config.store.default:
         console.print(f"  responses are stored for {config.store.days:g} days, unless a request says 'store': false")
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

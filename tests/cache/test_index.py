@@ -13,7 +13,7 @@ from headstart.cache.policy import IntervalRules, Terms
 from headstart.types import BLOCK_TOKENS, CacheOptions, Lifetime, Namespace, Plan, Prompt
 
 LIFE = Lifetime(idle=600.0, total=3600.0)
-RULES = IntervalRules(Terms(b"secret", LIFE))
+RULES = IntervalRules(Terms(b"secret", LIFE, "in_memory"))
 STEP = BLOCK_TOKENS
 
 
@@ -58,6 +58,7 @@ class AgainstNaive(RuleBasedStateMachine):
         self.budget = budget
         self.index, self.naive, self.now = PrefixIndex(budget), Naive(), 0.0
         self.held: list[Plan] = []
+        self.ram: set[bytes] = set()
         self.complete = True  # until something could be lost, both must agree exactly
 
     @rule(blocks=prompts, organisation=organisations)
@@ -79,8 +80,9 @@ class AgainstNaive(RuleBasedStateMachine):
     def finish(self, data: st.DataObject, store: bool) -> None:
         plan = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         for digest in [d for d in plan.blocks if store and not self.index.is_stored(d)]:
-            victims = self.index.store(digest, 1)
-            assert victims is None or digest not in victims
+            if self.index.store(digest, 1):
+                self.free()
+                self.ram.add(digest)
         self.complete &= store and self.index.tally().stored < self.budget
         self.index.release(reversed(plan.blocks))
 
@@ -92,9 +94,16 @@ class AgainstNaive(RuleBasedStateMachine):
     def expire(self) -> None:
         self.index.expire(self.now)
 
+    def free(self) -> None:
+        """As the owner of the bytes does."""
+        for digest in self.index.drops().ram:
+            self.ram.remove(digest)
+
     @invariant()
     def is_sound(self) -> None:
-        self.index.check_integrity()
+        self.free()
+        assert len(self.ram) == self.index.tally().stored
+        self.index.check_integrity(self.now)
 
 
 AgainstNaive.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
@@ -138,7 +147,8 @@ def test_the_least_recently_used_goes_first_and_children_before_parents() -> Non
     assert index.tally().stored == 11
     third = plan_of((1, 1, 0))
     index.hold(third, 0, third.length, 2.0)
-    assert index.store(third.blocks[-1], 1) == [first.blocks[-1]]
+    assert index.store(third.blocks[-1], 1)
+    assert index.drops().ram == [first.blocks[-1]]
     assert index.match(first, 3.0) == index.match(second, 3.0) - STEP == 9 * STEP
     index.check_integrity()
 
@@ -147,7 +157,7 @@ def test_a_block_that_only_newer_ones_could_make_room_for_is_not_stored() -> Non
     """The budget holds eight blocks of a chain of ten: the first eight stay, and nothing is thrashed."""
     index, plan = PrefixIndex(8), plan_of((1, 2, 3))
     index.hold(plan, 0, plan.length, 0.0)
-    assert [index.store(digest, 1) is not None for digest in plan.blocks] == [True] * 8 + [False] * 2
+    assert [index.store(digest, 1) for digest in plan.blocks] == [True] * 8 + [False] * 2
     index.release(reversed(plan.blocks))
     assert index.match(plan, 1.0) == 8 * STEP
 
@@ -175,9 +185,9 @@ def test_expiry_frees_the_ram_of_what_no_one_can_read() -> None:
     """After ten idle minutes nothing is left, in steps of bounded work."""
     index, plan = PrefixIndex(1000), plan_of((1, 2, 3))
     index.write(plan, 0.0)
-    assert index.expire(599.0) == []
-    assert len(index.expire(600.0, limit=4)) == 4
-    assert len(index.expire(600.0)) == 6
+    for now, limit, gone in ((599.0, 64, 0), (600.0, 4, 4), (600.0, 64, 6)):
+        index.expire(now, limit)
+        assert len(index.drops().ram) == gone
     assert index.tally().blocks == 0
 
 
@@ -185,11 +195,13 @@ def test_what_a_sequence_holds_is_not_expired_under_it() -> None:
     """A request that runs longer than its entry lives keeps its own blocks."""
     index, plan = PrefixIndex(1000), plan_of((1,))
     index.hold(plan, 0, plan.length, 0.0)
-    assert index.store(plan.blocks[0], 1) == []
-    assert index.expire(10_000.0) == []
+    assert index.store(plan.blocks[0], 1)
+    index.expire(10_000.0)
+    assert index.is_stored(plan.blocks[0])
     index.release(reversed(plan.blocks))
     assert index.match(plan, 10_000.0) == 0
-    assert index.expire(10_000.0) == [plan.blocks[0]]
+    index.expire(10_000.0)
+    assert index.drops().ram == [plan.blocks[0]]
 
 
 @pytest.mark.contract("I8")
@@ -207,6 +219,7 @@ def test_churn_leaves_nothing_behind() -> None:
     index = PrefixIndex(50)
     for number in range(3000):
         index.write(plan_of((number, number)), 0.0)
-    assert len(index._due) <= 2 * index.tally().blocks + 65
-    assert index.expire(600.0)
+    assert len(index._due._heap) <= 2 * index.tally().blocks + 65
+    index.expire(600.0, limit=1000)
+    assert index.tally().blocks == 0
     index.check_integrity()

@@ -75,25 +75,43 @@ class ModelContext:
             assert position not in cells
             cells[position] = self.cells[source][position]
 
-    def keep(self, sequence: int, length: int) -> None:
+    def dump(self, sequence: int, length: int) -> np.ndarray:
+        assert len(self.cells[sequence]) == length, "a state is saved where it is"
+        return self.save(sequence, 0, length)
+
+    def load(self, sequence: int, data: np.ndarray, length: int) -> bool:
+        assert not self.cells.get(sequence)
+        return self.restore(sequence, data, 0, length)
+
+    def keep(self, sequence: int, length: int) -> bool:
         cells = self.cells.get(sequence, {})
         self.cells[sequence] = {position: cell for position, cell in cells.items() if position < length}
+        return True
 
     def save(self, sequence: int, start: int, stop: int) -> np.ndarray:
         states = [self.state(sequence, position) for position in range(start, stop)]
         return np.frombuffer(pickle.dumps(states).ljust(2000, b"."), np.uint8)
 
-    def restore(self, sequence: int, data: np.ndarray, start: int, stop: int) -> bool:
+    def restore(self, sequence: int, blocks: np.ndarray | list[np.ndarray], start: int, stop: int) -> bool:
         if self.refuse:
             self.refuse -= 1
             return False
-        states = pickle.loads(data.tobytes())
+        states = []
+        for at, data in enumerate([blocks] if isinstance(blocks, np.ndarray) else blocks):
+            saved = pickle.loads(data.tobytes())
+            assert at == 0 or not len(states) % 128, "a block follows one that isn't whole"
+            states += saved
+        assert len(states) >= stop - start
+        states = states[: stop - start]
         cells = self.cells.setdefault(sequence, {})
         for position, state in zip(range(start, stop), states, strict=True):
             assert position not in cells
             cells[position] = Cell(state)
         assert self.used() <= self.capacity
         return True
+
+    def weigh(self, tokens: int) -> int:
+        return 2000
 
     def clear(self) -> None:
         self.cells.clear()

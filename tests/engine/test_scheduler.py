@@ -8,9 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.engine.model_context import Greedy, ModelContext, expected
+from tests.engine.model_disk import ModelDisk
 
 from headstart.cache.index import PrefixIndex
 from headstart.cache.policy import BreakpointRules, IntervalRules, Rules, Terms
+from headstart.cache.promises import PromiseBudget
 from headstart.engine.cells import Bounds, Cells
 from headstart.engine.scheduler import Budget, Scheduler
 from headstart.engine.sequence import Sequence
@@ -25,13 +27,14 @@ from headstart.types import (
     Namespace,
     Placed,
     Prompt,
+    Retention,
     Sampling,
     Started,
     Ttl,
     Written,
 )
 
-TERMS = Terms(b"secret")
+TERMS = Terms(b"secret", retention="in_memory")
 RULES: dict[Generation, Rules] = {"interval": IntervalRules(TERMS), "breakpoint": BreakpointRules(TERMS)}
 BLOCK_BYTES = 2000
 ROOMY = Bounds(cells=16_384, max_sequences=8, hot_prefixes=4, hot_cells=8_192)
@@ -41,13 +44,30 @@ BUDGET = Budget(512, 128)
 class Client:
     """A scheduler and the requests that were sent to it."""
 
-    def __init__(self, bounds: Bounds = ROOMY, ram_blocks: int = 1000, budget: Budget = BUDGET) -> None:
-        self.context = ModelContext(bounds.cells, max(budget) + bounds.max_sequences)
-        self.index = PrefixIndex(ram_blocks * BLOCK_BYTES)
-        self.cells = Cells(self.context, self.index, bounds)
-        self.scheduler = Scheduler(self.context, self.cells, budget)
+    def __init__(
+        self,
+        bounds: Bounds = ROOMY,
+        ram_blocks: int = 1000,
+        budget: Budget = BUDGET,
+        disk: ModelDisk | None = None,
+        disk_blocks: int = 0,
+        share: float = 1.0,
+    ) -> None:
+        self.bounds, self.budget, self.disk, self.ram_blocks = bounds, budget, disk, ram_blocks
+        self.disk_blocks, self.share = disk_blocks, share
         self.now = 0.0
         self.sent: list[tuple[Sequence, list[Event | RequestError], int]] = []
+        self.start()
+
+    def start(self) -> None:
+        """A new process: of what was, only the disk is there."""
+        self.context = ModelContext(self.bounds.cells, max(self.budget) + self.bounds.max_sequences)
+        ram = self.ram_blocks * BLOCK_BYTES
+        promises = PromiseBudget(self.disk_blocks * BLOCK_BYTES, ram * 3 // 4, self.share)
+        self.index = PrefixIndex(ram, promises)
+        self.cells = Cells(self.context, self.index, self.bounds, self.disk)
+        self.cells.load(self.now)
+        self.scheduler = Scheduler(self.context, self.cells, self.budget)
 
     def send(
         self,
@@ -56,13 +76,14 @@ class Client:
         organisation: str = "org",
         ends: tuple[int, ...] = (),
         ttl: Ttl = "30m",
+        retention: Retention | None = None,
     ) -> Sequence:
         """`ends`: where user messages of a breakpoint model end; without, it is an interval model's."""
         generation: Generation = "breakpoint" if ends else "interval"
         plan = RULES[generation].plan(
             Prompt(prompt, (), "", tuple(Ending("user", end) for end in ends)),
             Namespace(organisation, "m", generation, None),
-            CacheOptions(ttl=ttl),
+            CacheOptions(ttl=ttl, retention=retention),
         )
         events: list[Event | RequestError] = []
         greedy = Greedy()
@@ -79,12 +100,17 @@ class Client:
 
     def run(self) -> None:
         for _ in range(10_000):
-            if not self.step():
+            if self.disk is not None:
+                self.disk.settle(1)
+            if not self.step() and not any(sequence.promotion for sequence in self.scheduler.running):
                 break
         assert not self.scheduler.waiting
         assert not self.scheduler.running
         while self.cells.tidy(self.now, 64):
             pass
+        if self.disk is not None:
+            self.disk.settle()
+            self.cells.tidy_disk(self.now)
         self.cells.check_integrity([])
 
     def check(self, sequence: Sequence, events: list[Event | RequestError], max_tokens: int) -> None:
@@ -252,7 +278,7 @@ def test_if_computing_fails_those_who_run_end_with_an_error_and_those_who_wait_a
     client.context.failures = 1
     with pytest.raises(EngineFailed):
         client.step()
-    client.scheduler.fail(EngineFailed("it broke"))
+    client.scheduler.fail(EngineFailed("it broke"), client.now)
     client.run()
     assert [isinstance(events[-1], EngineFailed) for _, events, _ in client.sent] == [False, True, True, False]
     client.check(*client.sent[3])
@@ -293,8 +319,7 @@ def test_a_block_that_cannot_be_brought_back_is_computed() -> None:
         client.send(prompt_of((1, 2000), (2, 30)))
         client.run()
         restore = client.context.restore
-        calls = iter(range(100))
-        client.context.restore = lambda *a, r=restore, n=refuse_after, c=calls: next(c) < n and r(*a)  # type: ignore
+        client.context.restore = lambda *a, r=restore, n=refuse_after: a[3] <= n * 128 and r(*a)  # type: ignore
         client.send(prompt_of((1, 2000), (3, 30)))
         client.run()
         client.check_all()
@@ -351,7 +376,7 @@ def test_if_placing_fails_no_stale_state_is_used() -> None:
     client.send(prompt_of((3, 1500)), max_tokens=1)
     with pytest.raises(ZeroDivisionError):
         client.step()
-    client.scheduler.fail(EngineFailed("it broke"))
+    client.scheduler.fail(EngineFailed("it broke"), client.now)
     client.context.save = save  # type: ignore[method-assign]
     assert isinstance(client.sent[1][1][-1], EngineFailed)
     del client.sent[1]
@@ -451,11 +476,11 @@ def test_a_prewarm_prefills_and_generates_nothing() -> None:
 
 
 def test_what_became_of_an_entry_is_told() -> None:
-    """Its time was up; it had to go for others; there never was room for it."""
+    """Its time was up; it had to go for others; it could not be promised, and went; it is there."""
     prompt, other = prompt_of((1, 2000), (9, 1)), prompt_of((2, 2000), (9, 1))
     for ram_blocks, between, seconds, lost in (
         (1000, (), 1800.0, Lost(2000, "expired")),
-        (16, (other, other), 0.0, Lost(2000, "evicted")),
+        (16, (other, other), 0.0, Lost(2000, "refused")),
         (3, (), 0.0, Lost(2000, "refused")),
         (1000, (other,), 0.0, None),
     ):
@@ -467,6 +492,11 @@ def test_what_became_of_an_entry_is_told() -> None:
         client.send(prompt, ends=(2000,))
         client.run()
         assert client.sent[-1][1][0].report.lost == lost  # type: ignore[union-attr]
+    client = Client(ROOMY._replace(hot_prefixes=0), 16)
+    for tokens in (prompt, other, prompt):
+        client.send(tokens)
+        client.run()
+    assert client.sent[-1][1][0].report.lost == Lost(1920, "evicted")  # type: ignore[union-attr]
 
 
 def test_a_long_life_keeps_its_blocks_when_the_shorter_ones_end() -> None:
@@ -498,7 +528,7 @@ def test_a_request_is_not_lost_when_saving_fails_while_it_is_preempted() -> None
     client.context.save = full  # type: ignore[method-assign]
     with pytest.raises(MemoryError):
         client.scheduler._preempt(sequence)
-    client.scheduler.fail(EngineFailed("injected"))
+    client.scheduler.fail(EngineFailed("injected"), client.now)
     del client.context.save  # type: ignore[method-assign]
     client.run()
     assert sequence.finished
@@ -558,7 +588,7 @@ class Traffic(RuleBasedStateMachine):
 
     @rule()
     def fail(self) -> None:
-        self.client.scheduler.fail(EngineFailed("injected"))
+        self.client.scheduler.fail(EngineFailed("injected"), self.client.now)
         self.client.sent = [
             sent for sent in self.client.sent if not any(isinstance(event, EngineFailed) for event in sent[1])
         ]

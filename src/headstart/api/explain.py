@@ -15,6 +15,11 @@ from headstart.errors import NotFound
 from headstart.pipeline import Record
 from headstart.types import Explanation, Parting
 
+REFUSED = (
+    "All that this server or your organisation can promise is promised. Until some of it ends, this prefix is kept as "
+    "long as there is room. The operator can raise --disk-cache, or --ram-cache where there is no disk."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Explain:
@@ -48,7 +53,8 @@ def _explained(record: Record, outcome: Explanation) -> answers.CacheExplanation
         input_tokens=record.length,
         cached_tokens=report.read,
         cache_write_tokens=billed(report, namespace.generation).tokens,
-        cached_from=answers.CachedFrom(report.from_context, report.from_ram, report.waited),
+        cached_from=answers.CachedFrom(report.from_context, report.from_ram, report.from_disk, report.waited),
+        write_refused=answers.RefusedWrite("refused", report.refused, REFUSED) if report.refused else None,
         boundaries=answers.Boundaries(_boundaries(record.lookups), _boundaries(record.boundaries)),
         lost=None if report.lost is None else answers.LostEntry(*report.lost),
         miss=None if cause is None else answers.Miss(cause, outcome.missed, outcome.remedy),

@@ -75,6 +75,8 @@ def cache_header(explanation: Explanation, generation: Generation) -> dict[str, 
     """The short of what the cache did, as a header."""
     report = explanation.report
     value = f"read={report.read}; write={billed(report, generation).tokens}"
+    if report.refused:
+        value += f"; refused={report.refused}"
     return {CACHE_HEADER: value if explanation.cause is None else f"{value}; miss={explanation.cause}"}
 
 

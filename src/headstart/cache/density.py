@@ -99,6 +99,8 @@ class LeastHitDensity:
 
     def forget(self, digest: bytes) -> None:
         """It is gone, and known still: what it would have earned is to be learned."""
+        if digest not in self._seen:
+            return
         self.withhold(digest)
         self._gone[digest] = None
         if len(self._gone) > REMEMBERED:

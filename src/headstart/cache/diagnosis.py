@@ -30,12 +30,12 @@ from headstart.types import (
 REMEDIES: Mapping[Cause, str] = {
     "below_minimum": f"Nothing under {MINIMUM_PREFIX} tokens is cached: share a longer prefix, or don't mind.",
     "first_request": "Nothing to mend, if you expected none: no earlier request of this namespace is recognised in it.",
-    "not_cacheable": "This model's memory can't be cut at the end of a prefix: all of a prompt is computed every time.",
+    "not_cacheable": "This model's state can't be used again in a way known to be right: nothing is cached.",
     "not_written": "Nothing to mend: the earlier request ended before it saved as much of its prompt.",
     "prefix_changed": "Put what changes behind what stays the same, and a breakpoint in front of it.",
     "expired": "Send such requests more often, or ask for a longer life.",
     "evicted": "Give the cache more memory (--ram-cache), or send fewer different prefixes.",
-    "refused": "The cache has no room for a prefix of this size: give it more memory (--ram-cache).",
+    "refused": "It could not be promised, or there was no room for it: raise --disk-cache or --ram-cache.",
     "different_key": "Use the same prompt_cache_key for requests that share this prefix.",
     "boundary_not_marked": (
         "Mark the end of the part that stays the same with a prompt_cache_breakpoint, in every request that has it."

@@ -37,6 +37,15 @@ def namespace_key(secret: bytes, namespace: Namespace, settings: str = "") -> by
     return digest.digest()
 
 
+def key_label(secret: bytes, key: str | None) -> str | None:
+    """What a client's `prompt_cache_key` is called where it is not to be read: 16 hexadecimal digits."""
+    if key is None:
+        return None
+    return blake2b(
+        key.encode("utf-8", "surrogatepass"), key=secret, digest_size=8, person=b"headstart label"
+    ).hexdigest()
+
+
 def block_digests(tokens: TokenIds, key: bytes) -> tuple[bytes, ...]:
     """The chained digest of every whole block of `tokens`, first to last; a tail shorter than a block has none."""
     data = memoryview(tokens.astype("<i4", copy=False).tobytes())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from headstart.cache.breakpoints import lookups, written
-from headstart.cache.hashing import block_digests, namespace_key, tail_digests
+from headstart.cache.hashing import block_digests, key_label, namespace_key, tail_digests
 from headstart.errors import InvalidRequest
 from headstart.types import (
     BLOCK_TOKENS,
@@ -30,22 +30,32 @@ HOUR = 3600.0
 IN_MEMORY = Lifetime(idle=600.0, total=HOUR)
 """Life of `in_memory` entries in seconds, unless configured (docs/contract.md, interval models)."""
 
-EXTENDED = Lifetime(idle=24 * HOUR, total=24 * HOUR)
-"""Life of `24h` entries: up to 24 hours."""
+EXTENDED = Lifetime(idle=24 * HOUR, promised=True)
+"""Life of `24h` entries: 24 hours from the last use on."""
 
-TTLS: Mapping[Ttl, Lifetime] = {"30m": Lifetime(HOUR / 2), "12h": Lifetime(12 * HOUR)}
+TTLS: Mapping[Ttl, Lifetime] = {
+    "30m": Lifetime(HOUR / 2, promised=True),
+    "12h": Lifetime(12 * HOUR, promised=True),
+}
 """Lives of breakpoints: from the last write or reuse on (docs/contract.md, breakpoint models)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What the operator decides. `secret`: the deployment's, at most 64 bytes. `retention`: the interval models'
-    default, except for organisations of `zero_data_retention`, which get `in_memory`."""
+    default, except for organisations of `zero_data_retention`: they get `in_memory`, and nothing of theirs is on disk
+    whatever they ask for. What was to be promised and can't be lives as `in_memory` does."""
 
     secret: bytes
     in_memory: Lifetime = IN_MEMORY
-    retention: Retention = "in_memory"
+    retention: Retention = "24h"
     zero_data_retention: frozenset[str] = field(default_factory=frozenset)
+
+    def on(self, plan: Plan, namespace: Namespace) -> Plan:
+        """The plan with what doesn't depend on the prompt."""
+        owner = namespace._replace(key=key_label(self.secret, namespace.key))
+        durable = namespace.organisation not in self.zero_data_retention
+        return plan._replace(owner=owner, durable=durable, spare=self.in_memory)
 
 
 class Rules(Protocol):
@@ -97,7 +107,8 @@ class IntervalRules:
             return Plan(length, (), (), (), lifetime)
         key = namespace_key(self.terms.secret, namespace, prompt.settings)
         boundaries = range(MINIMUM_PREFIX, length + 1, BLOCK_TOKENS)
-        return Plan(length, block_digests(prompt.tokens, key), boundaries, boundaries, lifetime)
+        plan = Plan(length, block_digests(prompt.tokens, key), boundaries, boundaries, lifetime)
+        return self.terms.on(plan, namespace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +141,7 @@ class BreakpointRules:
         default = TTLS[ttl]
         key = namespace_key(self.terms.secret, namespace, prompt.settings)
         blocks = block_digests(prompt.tokens[:longest], key)
-        return Plan(
+        plan = Plan(
             len(prompt.tokens),
             blocks,
             reads,
@@ -140,6 +151,7 @@ class BreakpointRules:
             {stop: life for stop, life in lives.items() if life != default},
             step=1,
         )
+        return self.terms.on(plan, namespace)
 
 
 GENERATIONS: Mapping[Generation, Callable[[Terms], Rules]] = {

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from headstart import __version__
-from headstart.cli import keys
+from headstart.cli import cache, keys
 from headstart.cli.bench import bench
 from headstart.cli.demo import demo
 from headstart.cli.serve import serve
@@ -31,6 +31,7 @@ app.command()(serve)
 app.command()(demo)
 app.command()(bench)
 app.add_typer(keys.app, name="keys")
+app.add_typer(cache.app, name="cache")
 
 
 def print_version(wanted: bool) -> None:

@@ -33,7 +33,16 @@ def serve(
         Path | None,
         typer.Option(help="Where the demo model and the keys are. Default: ~/.local/share/headstart"),
     ] = None,
-    ram_cache: Annotated[str | None, typer.Option(help="Memory for idle prefixes. Default: 2GiB")] = None,
+    ram_cache: Annotated[
+        str | None, typer.Option(help="Memory for idle prefixes, as 8GiB. Default: a quarter of the machine's")
+    ] = None,
+    disk_cache: Annotated[
+        str | None,
+        typer.Option(
+            help="Disk for prefixes that are promised for 30m, 12h or 24h, through restarts; 0: none. "
+            "Default: a quarter of what is free, 32GiB at most"
+        ),
+    ] = None,
     store: Annotated[
         bool | None,
         typer.Option("--store", help="Store responses unless a request says otherwise, as OpenAI does. Default: no"),
@@ -56,7 +65,10 @@ def serve(
                 port=port,
                 data_dir=str(data_dir) if data_dir else None,
                 models=models(model, name, generation),
-                engine=overrides(ram_cache=ram_cache, max_sequences=max_sequences, context_cells=context) or None,
+                engine=overrides(
+                    ram_cache=ram_cache, disk_cache=disk_cache, max_sequences=max_sequences, context_cells=context
+                )
+                or None,
                 store={"default": True} if store else None,
             ),
         )

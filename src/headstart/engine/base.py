@@ -18,6 +18,12 @@ class EngineStats(NamedTuple):
     ram_blocks: int = 0
     ram_bytes: int = 0
     ram_budget: int = 0
+    disk_blocks: int = 0
+    disk_bytes: int = 0
+    disk_budget: int = 0
+    promised_bytes: int = 0
+    promised_budget: int = 0
+    tokens_refused: int = 0
     tokens_prefilled: int = 0
     tokens_read: int = 0
     tokens_decoded: int = 0

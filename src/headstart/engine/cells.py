@@ -1,8 +1,8 @@
-"""What the context's cells hold: the sequences that run, idle prompts that stay hot, and the way to RAM and back.
+"""What the context's cells hold: the sequences that run, idle prompts that stay hot, and the way to RAM, disk and back.
 
-    running ──retire──> resident ──evict──> RAM blocks
-       ^  └─share cells────┘                    │
-       └────────────restore─────────────────────┘
+    running ──retire──> resident ──save──> RAM blocks ──write behind──> disk
+       ^  └─share cells────┘                    │                        │
+       └────────────────────promote─────────────┴────────────────────────┘
 
 A sequence in the context has a slot (llama.cpp's sequence number) and pages. When it ends, its prompt stays as a
 *resident*, hot for the next request, within bounds. A hit takes what it can from whoever in the context holds most of
@@ -14,21 +14,30 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence as Ordered
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
-from headstart.engine.blocks import RamTier
+from headstart.engine.blocks.base import Disk, State
+from headstart.engine.blocks.ram import RamTier
 from headstart.engine.context import Context
-from headstart.engine.holding import common_blocks
+from headstart.engine.holding import Piece, common_blocks
 from headstart.engine.index import Index
 from headstart.engine.pages import PagePool, pages_for
+from headstart.engine.promotion import Promotion
 from headstart.engine.sequence import Sequence
 from headstart.types import BLOCK_TOKENS, CacheReport, TokenIds
 
 TILE, FEWEST = 64, 20
 """llama.cpp's attention on a CPU takes 64 tokens at once, and fewer one by one: 20 to 63 of them take longer than 64,
 up to three times as long. So where as few are left of a prompt, some before them are computed again."""
+
+AT_ONCE = 64
+"""Blocks brought back per step: what others who decode may have to wait for."""
+NOTED_SECONDS = 1.0
+"""How often it is noted on disk which entries were used."""
+FLUSH_SECONDS = 20.0
 
 
 class Resident:
@@ -64,51 +73,139 @@ class Bounds(NamedTuple):
 class Cells:
     """Who holds which cells of one context. For one thread."""
 
-    def __init__(self, context: Context, index: Index, bounds: Bounds) -> None:
-        self.context, self.index, self.bounds = context, index, bounds
+    def __init__(self, context: Context, index: Index, bounds: Bounds, disk: Disk | None = None) -> None:
+        self.context, self.index, self.bounds, self.disk = context, index, bounds, disk
+        index.weigh = context.weigh
         self.ram = RamTier()
+        self._noted = 0.0
         self.pool = PagePool(pages_for(bounds.cells))
         self.residents: list[Resident] = []  # least recently used first
         self._slots = list(range(bounds.slots))
 
     # ------------------------------------------------------------------------------------------------- coming and going
 
-    def place(self, sequence: Sequence, read: int, running: Ordered[Sequence], now: float) -> CacheReport | None:
-        """Give the sequence a slot, the first `read` tokens from what is cached, and pages for the rest. None if there
-        is no room now. What is read may come out less than asked, if a block can't be brought back."""
+    def place(self, sequence: Sequence, read: int, running: Ordered[Sequence], now: float) -> bool:
+        """Give the sequence a slot, pages for all of it, and the first `read` tokens as far as the context has them:
+        the rest is for `promote` to bring. False if there is no room now."""
         plan = sequence.plan
-        lost = self.index.lost(plan, read, now)
-        self.index.read(plan, read, now)  # before room is made, which takes what was used longest ago
+        promotion = Promotion(plan, read, self.index.lost(plan, read, now))
+        self.index.read(plan, read, now)
+        promotion.pin(self.index)  # before room is made for it
+        if sequence.report is None:
+            sequence.plan, sequence.reserved = self.index.reserve(plan, now)
         if not self._slots:
             self.evict(self.residents[0])
-        sequence.slot = self._slots.pop()
-        shared = self._share(sequence, read, running, now)
+        sequence.slot, sequence.promotion = self._slots.pop(), promotion
+        promotion.shared = self._share(sequence, read, running, now)
+        promotion.goal = read if plan.whole else _taken(read, sequence.length, running)
         needed = pages_for(sequence.length) + 1 - len(sequence.pages)
         if not self.make_room(needed):
             self.let_go(sequence)
-            return None
+            if sequence.report is None:
+                self.index.unreserve(sequence.reserved)
+                sequence.plan, sequence.reserved = plan, []
+            return False
         sequence.pages += self.pool.take(needed)
-        read = self._restore(sequence, read, running, now)
+        return True
+
+    def promote(self, sequence: Sequence, now: float) -> CacheReport | None:
+        """Bring more of what is read back from RAM and disk; the report once nothing is left to come. What is read may
+        come out less than was asked for, if a block can't be brought back."""
+        promotion = sequence.promotion
+        assert promotion is not None
+        if self.disk is not None:
+            promotion.fetch_ahead(sequence.computed, self.index, self.disk)
+        there: list[tuple[Piece, State]] = []
+        missing: Piece | None = None
+        for piece in islice(promotion.pieces(sequence.computed), AT_ONCE):
+            data = promotion.state(piece, self.index, self.ram, self.disk)
+            if data is None:
+                missing = piece
+                break
+            there.append((piece, data))
+        if there and not self._restore(sequence, there):
+            missing = next((piece for piece, data in there if not self._restore(sequence, [(piece, data)])), missing)
+        self._drop()
+        if sequence.computed >= promotion.goal:
+            return self._promoted(sequence, promotion.read, now)
         self.hold_computed(sequence, now)
+        if missing is not None and not promotion.waiting(missing):
+            reads = promotion.plan.reads
+            shorter = reads[: bisect_right(reads, sequence.computed)]
+            readable = (stop for stop in reversed(shorter) if self.index.is_readable(promotion.plan.digest(stop), now))
+            return self._promoted(sequence, next(readable, 0), now)
+        return None
+
+    def _restore(self, sequence: Sequence, pieces: Ordered[tuple[Piece, State]]) -> bool:
+        """Bring these back behind what is computed; False, and nothing is changed, if there are no cells for them."""
+        start, stop = pieces[0][0].start, pieces[-1][0].stop
+        if sequence.plan.whole:
+            came = self.context.load(sequence.slot, pieces[0][1], stop)
+        else:
+            came = self.context.restore(sequence.slot, [data for _, data in pieces], start, stop)
+        if came:
+            sequence.computed = stop
+        return came
+
+    def _promoted(self, sequence: Sequence, read: int, now: float) -> CacheReport:
+        """All that will come has come: the first `read` tokens are read."""
+        promotion = sequence.promotion
+        assert promotion is not None
+        if sequence.computed > max(promotion.goal, promotion.shared):
+            sequence.computed = max(promotion.goal, promotion.shared)
+            self.context.keep(sequence.slot, sequence.computed)
+        there = max(min(sequence.computed, read) - promotion.shared, 0)
+        from_disk = min(promotion.from_disk, there)
+        self._end_promotion(sequence)
+        self.hold_computed(sequence, now)
+        for piece, data in promotion.loaded:
+            if piece.stop <= sequence.holding.stop and not self.index.is_stored(piece.digest):
+                self._keep(piece.digest, data)
+        plan = sequence.plan
         return CacheReport(
             read=read,
             written=plan.written(read),
             prefilled=sequence.pending,
-            from_context=min(shared, read),
-            from_ram=max(min(sequence.computed, read) - shared, 0),
+            from_context=min(promotion.shared, read),
+            from_ram=there - from_disk,
+            from_disk=from_disk,
+            refused=plan.refused(read),
             waited=sequence.waited,
-            lost=lost,
+            lost=promotion.lost,
         )
+
+    def _end_promotion(self, sequence: Sequence) -> None:
+        if sequence.promotion is not None:
+            sequence.promotion.end(self.index)
+            sequence.promotion = None
 
     def hold_computed(self, sequence: Sequence, now: float) -> None:
         """Enter what is computed of the prompt by now in the index."""
+        if sequence.plan.whole:
+            self._snapshot(sequence, now)
+            return
         holding, stop = sequence.holding, min(sequence.computed, sequence.plan.end)
+        if sequence.promotion is not None:
+            stop = min(stop, max(sequence.promotion.goal, sequence.promotion.shared))
         if stop > holding.stop:
             holding.tails += self.index.hold(sequence.plan, holding.stop, stop, now)
             holding.stop = stop
 
+    def _snapshot(self, sequence: Sequence, now: float) -> None:
+        """Where state can't be cut: save all of it at a boundary, in RAM, since the context goes on beyond it."""
+        plan, stop = sequence.plan, sequence.computed
+        if stop not in plan.tails or sequence.promotion is not None:
+            return
+        tails = self.index.hold(plan, stop - 1, stop, now)
+        for digest in [plan.tails[boundary] for boundary in tails]:
+            if self.index.is_stored(digest) or self._keep(digest, self.context.dump(sequence.slot, stop)):
+                self._write_behind(digest)
+            self.index.release([digest])
+        self._drop()
+
     def retire(self, sequence: Sequence, running: Ordered[Sequence]) -> None:
         """A sequence leaves: what is computed of its prompt becomes a resident, unless others hold all of it."""
+        self._end_promotion(sequence)
         holding = sequence.holding
         if not any(boundary <= holding.stop for boundary in sequence.plan.writes[:1]):
             self.let_go(sequence)  # too short to be read
@@ -132,20 +229,31 @@ class Cells:
 
     def let_go(self, sequence: Sequence) -> None:
         """Free all that a sequence holds."""
+        self._end_promotion(sequence)
         self.index.release(sequence.holding.digests)
+        self._drop()
         self.context.keep(sequence.slot, 0)
         self.pool.release(sequence.pages)
         self._slots.append(sequence.slot)
         sequence.leave()
 
-    def clear(self) -> None:
-        """Forget all state, in the context and in RAM."""
+    def clear(self, now: float) -> None:
+        """Forget all state in the context and in RAM; what is on disk is as good as before."""
         self.residents.clear()
         self.context.clear()
         self.index.clear()
         self.ram.clear()
         self.pool = PagePool(self.pool.total)
         self._slots = list(range(self.bounds.slots))
+        self.load(now)
+
+    def load(self, now: float) -> None:
+        """Know again what is on disk."""
+        if self.disk is not None:
+            self.disk.flush(FLUSH_SECONDS)
+            self.disk.completed()
+            self.index.restore(self.disk.load(), now)
+            self._drop()
 
     # ------------------------------------------------------------------------------------------------- what is reused
 
@@ -173,34 +281,14 @@ class Cells:
                 shared = agreed if agreed >= read else shared  # RAM has whole blocks and whole tails
             if shared > most:
                 donor, most = holder, shared
-        most = _taken(most, sequence.length, running)
+        if most >= read:  # else the rest is to come, behind whole blocks
+            most = _taken(most, sequence.length, running)
         if donor is not None and most:
             self.context.share(donor.slot, sequence.slot, 0, most)
             sequence.pages = self.pool.share(donor.pages[: most // BLOCK_TOKENS])
             sequence.computed = most
             self.hold_computed(sequence, now)
         return most
-
-    def _restore(self, sequence: Sequence, read: int, running: Ordered[Sequence], now: float) -> int:
-        """Bring what is missing of the first `read` tokens back from RAM; returns how many of them are there then."""
-        plan, shared = sequence.plan, sequence.computed
-        goal = _taken(read, sequence.length, running)
-        while sequence.computed < goal:
-            start = sequence.computed
-            stop = min(start + BLOCK_TOKENS, read)
-            digest = plan.digest(read) if stop == read else plan.blocks[start // BLOCK_TOKENS]
-            if not self.index.is_stored(digest):
-                break
-            if not self.context.restore(sequence.slot, self.ram.get(digest), start, stop):
-                break
-            sequence.computed = stop
-        else:
-            if sequence.computed > max(goal, shared):
-                sequence.computed = max(goal, shared)
-                self.context.keep(sequence.slot, sequence.computed)
-            return read
-        there = plan.reads[: bisect_right(plan.reads, sequence.computed)]
-        return next((length for length in reversed(there) if self.index.is_readable(plan.digest(length), now)), 0)
 
     # --------------------------------------------------------------------------------------------- room in the context
 
@@ -227,9 +315,11 @@ class Cells:
     def evict(self, resident: Resident, *, save: bool = True) -> None:
         """An idle prompt leaves the context, for RAM unless told otherwise."""
         if save:
+            resident.saved = 0  # RAM may have room by now for what it had none for
             self._save(resident, len(resident.pieces))
         self.residents.remove(resident)
         self.index.release(resident.holding.digests)
+        self._drop()
         self.context.keep(resident.slot, 0)
         self.pool.release(resident.pages)
         self._slots.append(resident.slot)
@@ -239,7 +329,9 @@ class Cells:
     def tidy(self, now: float, blocks: int) -> bool:
         """Write up to `blocks` blocks of residents to RAM, keep the hot ones within bounds, and drop what has expired;
         False if nothing is left to do."""
-        self.ram.drop(self.index.expire(now))
+        self.tidy_disk(now)
+        self.index.expire(now)
+        self._drop()
         for resident in list(self.residents):
             if not any(self.index.is_needed(digest, now) for digest in resident.holding.leaves):
                 self.evict(resident, save=self.index.is_needed(resident.pieces[0].digest, now))
@@ -252,19 +344,61 @@ class Cells:
             self.evict(surplus)
         return surplus is not None
 
+    def save_all(self) -> None:
+        """Write all that idle prompts hold to RAM, and from there to disk."""
+        for resident in self.residents:
+            self._save(resident, len(resident.pieces))
+
     def _save(self, resident: Resident, limit: int) -> None:
         while resident.saved < len(resident.pieces) and limit:
             digest, start, stop = resident.pieces[resident.saved]
             if not self.index.is_stored(digest):
-                data = self.context.save(resident.slot, start, stop)
-                dropped = self.index.store(digest, data.nbytes)
-                if dropped is None:  # no room for it, so none for those that follow it
-                    resident.saved = len(resident.pieces)
-                    return
-                self.ram.drop(dropped)
-                self.ram.put(digest, data)
                 limit -= 1
+                kept = self._keep(digest, self.context.save(resident.slot, start, stop))
+                if not kept and not self.index.is_on_disk(digest):
+                    resident.saved = len(resident.pieces)  # no room for it, so none for those that follow it
+                    return
+            self._write_behind(digest)
             resident.saved += 1
+
+    def _keep(self, digest: bytes, data: State) -> bool:
+        """Have a block in RAM; False if there is no room for it."""
+        stored = self.index.store(digest, data.nbytes)
+        self._drop()
+        if stored:
+            self.ram.put(digest, data)
+        return stored
+
+    def _write_behind(self, digest: bytes) -> None:
+        """Have a block of RAM written to disk, if it is to be there."""
+        block = self.index.begin_writing(digest) if self.disk is not None else None
+        if self.disk is not None and block is not None:
+            self.disk.write(block, self.ram.get(digest))
+
+    def tidy_disk(self, now: float) -> None:
+        """Take note of what was written, and have noted there what was used."""
+        if self.disk is None:
+            return
+        for digest, done in self.disk.completed():
+            self.index.saved(digest, done=done)
+        for selection in self.disk.commands():
+            if not selection.expired_only:
+                self.index.purge(selection.owns)
+        self._drop()
+        if abs(now - self._noted) < NOTED_SECONDS:
+            return
+        self._noted = now
+        self.disk.update(self.index.changes())
+        for digest in self.index.unsaved():
+            if self.index.is_stored(digest):
+                self._write_behind(digest)
+
+    def _drop(self) -> None:
+        """Free what the index no longer counts."""
+        drops = self.index.drops()
+        self.ram.drop(drops.ram)
+        if self.disk is not None and drops.disk:
+            self.disk.remove(drops.disk)
 
     def check_integrity(self, running: Ordered[Sequence]) -> None:
         """Assert what must hold between steps; run by tests."""

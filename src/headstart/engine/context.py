@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Ordered
 from typing import Protocol
 
 import numpy as np
@@ -38,14 +39,25 @@ class Context(Protocol):
     def share(self, source: int, target: int, start: int, stop: int) -> None:
         """`target` also holds what `source` holds at positions [start, stop)."""
 
-    def keep(self, sequence: int, length: int) -> None:
-        """Let go of positions from `length` on."""
+    def keep(self, sequence: int, length: int) -> bool:
+        """Let go of positions from `length` on; False if that can't be."""
 
     def save(self, sequence: int, start: int, stop: int) -> npt.NDArray[np.uint8]:
         """The state of positions [start, stop)."""
 
-    def restore(self, sequence: int, data: npt.NDArray[np.uint8], start: int, stop: int) -> bool:
-        """Bring it back; False if there is no room."""
+    def restore(
+        self, sequence: int, blocks: npt.NDArray[np.uint8] | Ordered[npt.NDArray[np.uint8]], start: int, stop: int
+    ) -> bool:
+        """Bring one state back, or blocks in a row; False, and nothing is changed, if there is no room."""
+
+    def dump(self, sequence: int, length: int) -> npt.NDArray[np.uint8]:
+        """All of a sequence of `length` tokens, where state can't be cut."""
+
+    def load(self, sequence: int, data: npt.NDArray[np.uint8], length: int) -> bool:
+        """Bring it back into an empty sequence; False if there is no room."""
+
+    def weigh(self, tokens: int) -> int:
+        """The bytes that `save` gives of so many tokens."""
 
     def clear(self) -> None:
         """Let go of everything."""

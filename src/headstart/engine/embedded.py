@@ -14,14 +14,15 @@ import logging
 import math
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from headstart.config import EngineConfig
 from headstart.engine.base import EngineStats
+from headstart.engine.blocks.disk import DiskTier
 from headstart.engine.cells import Bounds, Cells
+from headstart.engine.clock import SteadyClock
 from headstart.engine.index import Index
 from headstart.engine.llama import LlamaContext, LlamaModel, LlamaSampler
 from headstart.engine.pages import pages_for
@@ -35,6 +36,7 @@ log = logging.getLogger("headstart.engine")
 
 CLOSING_SECONDS = 30.0  # a step is over long before
 IDLE_SECONDS = 1.0  # how often an idle engine looks for what has expired
+TOLD_SECONDS = 2.0
 BLOCKS_BETWEEN_STEPS = 2  # written to RAM per step while requests run: under a millisecond
 
 
@@ -90,13 +92,20 @@ class EmbeddedEngine:
     """`Engine` on one llama.cpp context; `index` is its own. Raises `StartError` if the context can't be made."""
 
     def __init__(
-        self, model: LlamaModel, config: EngineConfig, index: Index, clock: Callable[[], float] = time.monotonic
+        self,
+        model: LlamaModel,
+        config: EngineConfig,
+        index: Index,
+        *,
+        disk: DiskTier | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         length = min(config.context_cells, model.context_length)
         cells = (pages_for(config.context_cells) + 2) * BLOCK_TOKENS  # so that the longest request has its spare page
         bounds = Bounds(cells, config.max_sequences, config.hot_prefixes, config.hot_cells)
         budget = Budget(config.prefill_tokens, config.prefill_tokens_while_decoding)
-        self._model, self._config, self._clock = model, config, clock
+        self._model, self._config, self._disk = model, config, disk
+        self._clock = clock or SteadyClock()
         self._context = LlamaContext(
             model,
             cells=cells,
@@ -106,17 +115,19 @@ class EmbeddedEngine:
             kv_type=config.kv_type,
         )
         self._index = index
-        self._cells = Cells(self._context, self._index, bounds)
+        self._cells = Cells(self._context, self._index, bounds, disk)
+        self._cells.load(self._clock())
         self._scheduler = Scheduler(self._context, self._cells, budget)
-        if not model.cuttable:
-            log.warning("This model's memory can't be cut at a boundary: its prompts are served without prefix cache.")
-        self._info = ModelInfo(
-            length, model.vocabulary_size, f"{model.description}, {model.size / 1e6:.0f} MB", model.cuttable
-        )
+        if model.memory is None:
+            log.warning("This model's memory can't be reused in a way that is known to be right: nothing is cached.")
+        description = f"{model.description}, {model.size / 1e6:.0f} MB"
+        self._info = ModelInfo(length, model.vocabulary_size, description, model.memory is not None, model.cuttable)
         self._inbox: SimpleQueue[Sequence | None] = SimpleQueue()
+        if disk is not None:
+            disk.wake = lambda: self._inbox.put(None)
         self._outbox: list[_Envelope] = []
         self._open: set[int] = set()
-        self._seconds_per_request, self._busy = 1.0, 0.0
+        self._seconds_per_request, self._busy, self._told = 1.0, 0.0, 0.0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="headstart-engine", daemon=True)
         self._thread.start()
@@ -134,8 +145,7 @@ class EmbeddedEngine:
             raise EngineFailed("The server is shutting down.")
         length = len(prompt.tokens)
         self._check(prompt, sampling)
-        if not self._model.cuttable:
-            plan = plan.uncached()
+        plan = self._info.kept(plan)
         capacity = self._config.max_sequences + self._config.max_waiting
         if len(self._open) >= capacity:
             waits = math.ceil(self._seconds_per_request * len(self._open) / self._config.max_sequences)
@@ -196,6 +206,12 @@ class EmbeddedEngine:
             ram_blocks=tally.stored,
             ram_bytes=tally.stored_bytes,
             ram_budget=self._index.budget,
+            disk_blocks=tally.on_disk,
+            disk_bytes=tally.disk_bytes,
+            disk_budget=tally.disk_budget,
+            promised_budget=tally.promised_budget,
+            promised_bytes=tally.promised_bytes,
+            tokens_refused=counters.refused,
             tokens_prefilled=counters.prefilled,
             tokens_read=counters.read,
             tokens_decoded=counters.decoded,
@@ -224,19 +240,28 @@ class EmbeddedEngine:
                 self._publish()
                 self._note_pace(running, self._clock() - began)
                 more = self._cells.tidy(self._clock(), BLOCKS_BETWEEN_STEPS)
+                self._tell(began)
             except Exception as error:  # the process's edge: whatever it was, the next request is served
                 log.exception("The engine failed; running requests end with an error and the cache starts empty.")
-                self._scheduler.fail(EngineFailed(f"The engine failed while computing this request: {error}"))
+                failed = EngineFailed(f"The engine failed while computing this request: {error}")
+                self._scheduler.fail(failed, self._clock())
                 self._publish()
                 worked = True
             idle = not worked and not more
-        stopping = EngineFailed("The server is shutting down.")
         self._receive(wait=False)
-        self._scheduler.fail(stopping)
-        for sequence in self._scheduler.waiting:
-            sequence.end(stopping)
+        self._scheduler.stop(EngineFailed("The server is shutting down."))
         self._publish()
+        if self._disk is not None:
+            self._cells.save_all()
+            self._cells.tidy_disk(math.inf)
+            self._disk.close()
         self._context.close()
+
+    def _tell(self, now: float) -> None:
+        """Leave figures for `headstart cache stats`, now and then."""
+        if self._disk is not None and abs(now - self._told) >= TOLD_SECONDS:
+            self._told = now
+            self._disk.publish(self.stats()._asdict())
 
     def _receive(self, *, wait: bool) -> None:
         try:

@@ -138,10 +138,13 @@ class FakeEngine:
         read = self._index.match(plan, now)
         lost = self._index.lost(plan, read, now)
         self._index.read(plan, read, now)
+        plan, reserved = self._index.reserve(plan, now)
         self._index.write(plan, now)
+        self._index.unreserve(reserved)
         self._prefilled += plan.length - read
         self._read += read
-        return CacheReport(read, plan.written(read), plan.length - read, from_ram=read, lost=lost)
+        refused = plan.refused(read)
+        return CacheReport(read, plan.written(read), plan.length - read, from_ram=read, refused=refused, lost=lost)
 
 
 class _Run:

@@ -73,7 +73,8 @@ def common_blocks(left: tuple[bytes, ...], right: tuple[bytes, ...]) -> int:
 def common_boundary(writer: Plan, reader: Plan) -> int:
     """The longest boundary that one prompt writes and another reads; 0 if none."""
     common = common_blocks(writer.blocks, reader.blocks) * BLOCK_TOKENS
-    for boundary in reversed(reader.reads[: bisect_right(reader.reads, common + BLOCK_TOKENS - 1)]):
+    reach = len(reader.reads) if reader.whole else bisect_right(reader.reads, common + BLOCK_TOKENS - 1)
+    for boundary in reversed(reader.reads[:reach]):
         if boundary in writer.writes and reader.digest(boundary) == writer.digest(boundary):
             return boundary
     return 0

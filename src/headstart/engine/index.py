@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from headstart.types import Lost, Plan, Tally
+from headstart.types import Drops, Lost, Namespace, Plan, StoredBlock, Tally
 
 
 class Index(Protocol):
-    """Lengths in tokens, `now` in the seconds of the engine's clock. `budget`: bytes of RAM for blocks."""
+    """Lengths in tokens, `now` in the seconds of the engine's clock. `budget`: bytes of RAM for blocks; `weigh`: the
+    bytes of the state of so many tokens, which the engine tells before anything else."""
 
     budget: int
+    weigh: Callable[[int], int]
 
     def match(self, plan: Plan, now: float) -> int:
         """The longest boundary that can be read, 0 if none."""
@@ -24,6 +26,12 @@ class Index(Protocol):
 
     def is_readable(self, digest: bytes, now: float) -> bool:
         """Whether the entry that ends with this block lives."""
+
+    def reserve(self, plan: Plan, now: float) -> tuple[Plan, list[bytes]]:
+        """Promise what the plan writes, as far as can be: the plan as it can be kept, and what to `unreserve`."""
+
+    def unreserve(self, digests: Iterable[bytes]) -> None:
+        """The prompt that reserved them has them by now, or never will."""
 
     def read(self, plan: Plan, length: int, now: float) -> None:
         """The prefix of `length` tokens is used."""
@@ -43,11 +51,44 @@ class Index(Protocol):
     def is_needed(self, digest: bytes, now: float) -> bool:
         """Whether an entry that lives needs this block."""
 
-    def store(self, digest: bytes, size: int) -> list[bytes] | None:
-        """The block is to be in RAM: what to drop for it, or None if it may not."""
+    def store(self, digest: bytes, size: int) -> bool:
+        """The block is to be in RAM; False if it may not."""
 
-    def expire(self, now: float, limit: int = 64) -> list[bytes]:
-        """Blocks to drop from RAM because their time is up."""
+    def pin(self, digests: Iterable[bytes]) -> None:
+        """Keep these where they are, until they are `unpin`ned."""
+
+    def unpin(self, digests: Iterable[bytes]) -> None:
+        """They may go."""
+
+    def is_on_disk(self, digest: bytes) -> bool:
+        """Whether the block can be read from there."""
+
+    def begin_writing(self, digest: bytes) -> StoredBlock | None:
+        """What is to be written to disk of a block in RAM; None if it is not to be."""
+
+    def saved(self, digest: bytes, *, done: bool) -> None:
+        """That has ended, and is done or could not be."""
+
+    def unsaved(self) -> list[bytes]:
+        """What could not be written, to be tried again."""
+
+    def changes(self) -> list[StoredBlock]:
+        """The blocks on disk whose entries have changed since the last call."""
+
+    def lose(self, digest: bytes) -> None:
+        """The block can't be read from disk."""
+
+    def restore(self, stored: Iterable[StoredBlock], now: float) -> None:
+        """What is on disk from before, into an empty index."""
+
+    def expire(self, now: float, limit: int = 64) -> None:
+        """Let go of blocks whose time is up."""
+
+    def purge(self, wanted: Callable[[Namespace], bool]) -> int:
+        """Let go of what these owners have; returns how many entries."""
+
+    def drops(self) -> Drops:
+        """What is to be freed in RAM and removed from disk since the last call."""
 
     def tally(self) -> Tally:
         """How much is held now."""
@@ -55,5 +96,5 @@ class Index(Protocol):
     def clear(self) -> None:
         """Forget all state."""
 
-    def check_integrity(self) -> None:
+    def check_integrity(self, now: float = ...) -> None:
         """Assert what must always hold."""

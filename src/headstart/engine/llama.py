@@ -17,11 +17,12 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Ordered
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,14 +38,28 @@ import llama_cpp as ll
 from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
 
 from headstart.engine.call_grammar import OpenerWatch, answer_grammar
+from headstart.engine.joined import Joiner
 from headstart.engine.text import shown
 from headstart.errors import InvalidRequest, StartError
-from headstart.types import Sampling, TokenIds
+from headstart.types import BLOCK_TOKENS, Sampling, TokenIds
 
 log = logging.getLogger("headstart.llama")
 
 Logits = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
+
+Memory = Literal["cells", "window", "state"]
+"""What a model keeps of a prefix.
+
+    cells   keys and values of every token: may be cut, shared and saved anywhere
+    window  so too, if the cache is full-size and no cell has a single owner: llama.cpp takes such a cell for free
+            once it is behind its owner's window, even before empty ones. Every sequence gets a twin that owns the same
+    state   a running sum of all tokens, the only one there is, and for hybrids cells besides. Cells may be shared and
+            saved, and a snapshot of the sum, taken at the very token, makes a prefix of them
+"""
+UNPROVEN = frozenset({"deepseek4", "dflash", "dots3note", "glm5-next", "minimax-m3", "qwen4exp"})
+"""Architectures with a cache of their own kind in llama.cpp, of which not all takes part in saving or sharing alike."""
+PARTIAL = ll.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 
 KV_TYPES: Mapping[str, int] = {"f32": 0, "f16": 1}  # ggml_type; measured: f16 is the fastest that keeps precision
 LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR, 5: logging.DEBUG}
@@ -114,15 +129,22 @@ class LlamaModel:
         """Bytes of the weights."""
         return int(ll.llama_model_size(self._model))
 
+    @cached_property
+    def memory(self) -> Memory | None:
+        """How the memory of a prefix is reused; None where llama.cpp has no way that is known to be right."""
+        window = ll.llama_model_n_swa(self._model)
+        if self.metadata("general.architecture") in UNPROVEN:
+            return None
+        if ll.llama_model_is_recurrent(self._model) or ll.llama_model_is_hybrid(self._model):
+            return "state" if not window else None  # llama.cpp has no snapshot of a hybrid with a window
+        if not window:
+            return "cells"
+        return "window" if window >= BLOCK_TOKENS else None  # a saved block lacks what is behind the window at its end
+
     @property
     def cuttable(self) -> bool:
-        """Whether the memory of a prefix can be cut off at any position and reused. Not so for sliding windows, which
-        forget, nor for recurrent and hybrid models, whose state is one running sum."""
-        return not (
-            ll.llama_model_n_swa(self._model) > 0
-            or ll.llama_model_is_recurrent(self._model)
-            or ll.llama_model_is_hybrid(self._model)
-        )
+        """Whether the memory of a prefix can be cut off at any position and reused."""
+        return self.memory in ("cells", "window")
 
     def metadata(self, key: str) -> str | None:
         """A value of the GGUF's metadata as text, or None."""
@@ -234,6 +256,7 @@ class LlamaContext:
 
     `cells` is the number of tokens that all sequences may hold together, `batch` the most tokens of one decode,
     `sequences` how many numbers there are for them: 0 … sequences - 1, and one more is kept for moving blocks.
+    (For windows, each has a twin behind that: sequence + sequences + 1.)
     """
 
     def __init__(
@@ -248,10 +271,15 @@ class LlamaContext:
     ) -> None:
         params = ll.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = cells, batch, min(batch, 512)
-        params.n_seq_max = params.n_outputs_max = sequences + 1  # one row of logits per sequence, not per token
+        owners = 2 if model.memory == "window" else 1
+        params.n_seq_max = owners * sequences + 1
+        params.n_outputs_max = params.n_seq_max  # one row of logits per sequence, not per token
+        if params.n_seq_max > ll.llama_max_parallel_sequences():
+            most = (ll.llama_max_parallel_sequences() - 1) // owners
+            raise StartError(f"With this model at most {most} sequences and hot prefixes together are possible.")
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = 1  # required: unified cells without it are twenty times slower (docs/performance.md)
-        params.kv_unified, params.swa_full, params.no_perf = True, False, True
+        params.kv_unified, params.swa_full, params.no_perf = True, model.memory == "window", True
         params.type_k = params.type_v = KV_TYPES[kv_type]
         self._context = ll.llama_init_from_model(model.handle, params)
         if not self._context:
@@ -266,15 +294,36 @@ class LlamaContext:
         self.tokens: TokenIds = as_array(self._batch.token, (batch,))
         self.positions: npt.NDArray[np.int32] = as_array(self._batch.pos, (batch,))
         self.outputs: npt.NDArray[np.int8] = as_array(self._batch.logits, (batch,))
-        as_array(self._batch.n_seq_id, (batch,))[:] = 1
-        # Every token belongs to one sequence: point each token's list at its element of one array.
-        self.sequences: npt.NDArray[np.int32] = np.zeros(batch, np.int32)
+        as_array(self._batch.n_seq_id, (batch,))[:] = owners
+        # Point each token's list of sequences at its row of one array.
+        self._owners: npt.NDArray[np.int32] = np.zeros((batch, owners), np.int32)
+        self.sequences: npt.NDArray[np.int32] = self._owners[:, 0]
         self._own_lists = ctypes.cast(self._batch.seq_id, ctypes.c_void_p)
         self._lists = (ctypes.POINTER(ctypes.c_int32) * (batch + 1))()
-        base = self.sequences.ctypes.data
+        base, step = self._owners.ctypes.data, self._owners.strides[0]
         for at in range(batch):
-            self._lists[at] = ctypes.cast(base + 4 * at, ctypes.POINTER(ctypes.c_int32))
+            self._lists[at] = ctypes.cast(base + step * at, ctypes.POINTER(ctypes.c_int32))
         self._batch.seq_id = ctypes.cast(self._lists, type(self._batch.seq_id))
+        self._twin = sequences + 1 if owners == 2 else 0
+        self._stateless = self.snapshot(self._scratch) if model.memory == "state" else None
+        self._fixed, self._per_token = self._measured()
+
+    def _measured(self) -> tuple[int, int]:
+        """Bytes of a state, whatever it holds, and of each token in it: from the states of one and of two tokens."""
+        sizes = []
+        for position in range(2):
+            self.tokens[0], self.positions[0], self.sequences[0], self.outputs[0] = 0, position, 0, 0
+            if self.decode(1) != 0:
+                raise StartError("llama.cpp can't compute with this model in this context.")
+            whole = self._stateless is not None
+            sizes.append(len(self.dump(0, position + 1) if whole else self.save(0, 0, position + 1)))
+        self.keep(0, 0)
+        one, two = sizes
+        return 2 * one - two, two - one
+
+    def weigh(self, tokens: int) -> int:
+        """The bytes that `save` or `dump` gives of so many tokens."""
+        return self._fixed + self._per_token * tokens
 
     @property
     def handle(self) -> Any:
@@ -283,6 +332,8 @@ class LlamaContext:
 
     def decode(self, count: int) -> int:
         """Compute the batch's first `count` tokens. 0: done; 1: no cells for them, nothing changed; else it failed."""
+        if self._twin:
+            self._owners[:count, 1] = self._owners[:count, 0] + self._twin
         self._batch.n_tokens = count
         return int(ll.llama_decode(self._context, self._batch))
 
@@ -292,29 +343,93 @@ class LlamaContext:
         return np.ctypeslib.as_array(ll.llama_get_logits_ith(self._context, at), (self._vocabulary,))
 
     def share(self, source: int, target: int, start: int, stop: int) -> None:
-        """`target` also holds the cells of `source` at positions [start, stop). Copies nothing."""
-        ll.llama_memory_seq_cp(self._memory, source, target, start, stop)
+        """`target` also holds the cells of `source` at positions [start, stop). Copies nothing.
 
-    def keep(self, sequence: int, length: int) -> None:
-        """Let the sequence go of its positions from `length` on; cells that no one holds are free."""
-        ll.llama_memory_seq_rm(self._memory, sequence, length, -1)
+        A state is shared too, the one of the end of `source`: unless that is at `stop`, `resume` must follow.
+        """
+        ll.llama_memory_seq_cp(self._memory, source, target, start, stop)
+        if self._twin and target != self._scratch:
+            ll.llama_memory_seq_cp(self._memory, source, target + self._twin, start, stop)
+
+    def keep(self, sequence: int, length: int) -> bool:
+        """Let the sequence go of its positions from `length` on; cells that no one holds are free. False, and nothing
+        is changed, if it has a state that is of a later position."""
+        if self._twin and sequence != self._scratch:
+            ll.llama_memory_seq_rm(self._memory, sequence + self._twin, length, -1)
+        return bool(ll.llama_memory_seq_rm(self._memory, sequence, length, -1))
+
+    def snapshot(self, sequence: int) -> Bytes:
+        """The sequence's state after its last token, for `resume`; the same size after any token."""
+        data = np.empty(ll.llama_state_seq_get_size_ext(self._context, sequence, PARTIAL), np.uint8)
+        written = ll.llama_state_seq_get_data_ext(self._context, _pointer(data), len(data), sequence, PARTIAL)
+        assert written == len(data)
+        return data
+
+    def resume(self, sequence: int, snapshot: Bytes) -> bool:
+        """Give the sequence this state in place of its own. It must hold the cells of all tokens before, and no others.
+        False, and the sequence is empty, if it is no state of this model."""
+        read = ll.llama_state_seq_set_data_ext(self._context, _pointer(snapshot), len(snapshot), sequence, PARTIAL)
+        if not read or read != len(snapshot):
+            self.keep(sequence, 0)
+            return False
+        return True
 
     def save(self, sequence: int, start: int, stop: int) -> Bytes:
         """The state of positions [start, stop), as bytes that `restore` understands."""
         self.share(sequence, self._scratch, start, stop)
-        data = np.empty(ll.llama_state_seq_get_size(self._context, self._scratch), np.uint8)
-        written = ll.llama_state_seq_get_data(self._context, _pointer(data), len(data), self._scratch)
+        if self._stateless is not None:
+            self.resume(self._scratch, self._stateless)
+        size = self._sizes.get(stop - start) or self._state_size()
+        data, written = self._state(size)
+        if written != size:  # a model whose states of as many tokens differ
+            data, written = self._state(self._state_size())
         self.keep(self._scratch, 0)
         assert written == len(data)
+        self._sizes[stop - start] = written
         return data
 
-    def restore(self, sequence: int, data: Bytes, start: int, stop: int) -> bool:
-        """Bring saved positions [start, stop) back into the sequence; False if there are no cells for them."""
-        read = ll.llama_state_seq_set_data(self._context, _pointer(data), len(data), self._scratch)
-        if read == len(data):
+    def restore(self, sequence: int, blocks: Bytes | Ordered[Bytes], start: int, stop: int) -> bool:
+        """Bring saved positions [start, stop) back into the sequence: one state, or blocks in a row. False, and nothing
+        is changed, if there are no cells for all of them."""
+        fits = True
+        for data in (blocks,) if isinstance(blocks, np.ndarray) else self._joiner.states(blocks):
+            fits = ll.llama_state_seq_set_data(self._context, _pointer(data), len(data), self._scratch) == len(data)
+            if not fits:
+                break
             self.share(self._scratch, sequence, start, stop)
-        self.keep(self._scratch, 0)
-        return bool(read == len(data))
+        self.keep(self._scratch, 0)  # each state took the place of the one before it
+        if not fits:
+            self.keep(sequence, start)
+        return fits
+
+    def dump(self, sequence: int, length: int) -> Bytes:
+        """All of a sequence of `length` tokens whose state can't be cut, as bytes that `load` understands."""
+        cells, state = self.save(sequence, 0, length), self.snapshot(sequence)
+        return np.concatenate([np.array([len(cells)], "<u8").view(np.uint8), cells, state])
+
+    def load(self, sequence: int, data: Bytes, length: int) -> bool:
+        """Bring it back into an empty sequence; False, and that stays empty, if there are no cells for it."""
+        end = 8 + int(data[:8].view("<u8")[0])
+        if self.restore(sequence, data[8:end], 0, length):
+            return self.resume(sequence, data[end:])
+        self.keep(sequence, 0)
+        return False
+
+    def _state_size(self) -> int:
+        return int(ll.llama_state_seq_get_size(self._context, self._scratch))
+
+    def _state(self, size: int) -> tuple[Bytes, int]:
+        data = np.empty(size, np.uint8)
+        return data, int(ll.llama_state_seq_get_data(self._context, _pointer(data), size, self._scratch))
+
+    @cached_property
+    def _sizes(self) -> dict[int, int]:
+        """Bytes of a state by its tokens: asking looks through all cells."""
+        return {}
+
+    @cached_property
+    def _joiner(self) -> Joiner:
+        return Joiner()
 
     def clear(self) -> None:
         """Every sequence lets go of everything."""

@@ -1,4 +1,4 @@
-"""What the context computes next. One `step` is: admit, fill a batch, decode, advance.
+"""What the context computes next. One `step` is: admit, bring back, fill a batch, decode, advance.
 
     waiting ──admit──> running ──finish──> (`cells` keeps its prompt)
                  ^         └───preempt──┐
@@ -17,10 +17,10 @@ import numpy as np
 
 from headstart.engine.cells import Cells
 from headstart.engine.context import Context
-from headstart.engine.holding import common_boundary
+from headstart.engine.holding import common_blocks, common_boundary
 from headstart.engine.sequence import Sequence
 from headstart.errors import EngineFailed, RequestError
-from headstart.types import Placed
+from headstart.types import BLOCK_TOKENS, Placed
 
 
 class Budget(NamedTuple):
@@ -34,7 +34,7 @@ class Counters:
     """Totals since the start, in tokens."""
 
     def __init__(self) -> None:
-        self.prefilled = self.read = self.decoded = self.preemptions = 0
+        self.prefilled = self.read = self.refused = self.decoded = self.preemptions = 0
 
 
 class _Chunk(NamedTuple):
@@ -55,14 +55,15 @@ class Scheduler:
         self.counters = Counters()
 
     def step(self, now: float) -> bool:
-        """Compute one batch; False if there was nothing to compute."""
+        """Compute one batch; False if there was nothing to do but to wait."""
         self._drop_cancelled()
         self._admit(now)
+        promoted = self._promote(now)
         for sequence in list(self.running):
             self._grow(sequence)
         chunks = self._fill()
         if not chunks:
-            return False
+            return promoted
         count = chunks[-1].last + 1
         if self.context.decode(count) != 0:
             raise EngineFailed(f"llama.cpp could not compute a batch of {count} tokens.")
@@ -70,7 +71,7 @@ class Scheduler:
             self._advance(chunk, now)
         return True
 
-    def fail(self, error: RequestError) -> None:
+    def fail(self, error: RequestError, now: float) -> None:
         """Computing failed: end what runs (or was being placed) with `error`, forget all state, and let those who wait
         start afresh."""
         for sequence in (*self.running, *(s for s in self.waiting if s.slot >= 0)):
@@ -78,13 +79,24 @@ class Scheduler:
             sequence.leave()
         self.running.clear()
         self.waiting = deque(s for s in self.waiting if not s.finished)
-        self.cells.clear()
+        for sequence in self.waiting:
+            sequence.reserved = []
+        self.cells.clear(now)
+
+    def stop(self, error: RequestError) -> None:
+        """End what runs and waits with `error`; what was computed stays."""
+        for sequence in list(self.running):
+            self._leave(sequence, error)
+        for sequence in self.waiting:
+            sequence.end(error)
+        self.waiting.clear()
 
     # -------------------------------------------------------------------------------------------------------- the step
 
     def _drop_cancelled(self) -> None:
         for sequence in [s for s in self.waiting if s.cancelled]:
             self.waiting.remove(sequence)
+            self.cells.index.unreserve(sequence.reserved)
             sequence.end()
         for sequence in [s for s in self.running if s.cancelled]:
             self._leave(sequence)
@@ -96,26 +108,37 @@ class Scheduler:
             read = self.cells.index.match(sequence.plan, now)
             if self._must_wait(sequence, read):
                 continue  # for another's prefill: those behind may pass
-            report = self.cells.place(sequence, read, self.running, now)
-            if report is None:
+            if not self.cells.place(sequence, read, self.running, now):
                 return  # for cells: no one passes, so that long prompts get their turn
             self.waiting.remove(sequence)
             self.running.append(sequence)
-            if sequence.report is None:  # else it was preempted: what it reads now it may have computed itself
+
+    def _promote(self, now: float) -> bool:
+        """Bring back more of what is read; whether anything came."""
+        came = False
+        for sequence in [s for s in self.running if s.promotion is not None]:
+            before = sequence.computed
+            report = self.cells.promote(sequence, now)
+            came |= report is not None or sequence.computed > before
+            if report is not None and sequence.report is None:
+                # else it was preempted: what it reads now it may have computed itself
                 sequence.report = report
                 sequence.emit(Placed(report))
                 self.counters.read += report.read
+                self.counters.refused += report.refused
+        return came
 
     def _fill(self) -> list[_Chunk]:
         """One token of each sequence that decodes, then prompts in order of arrival, up to the budget."""
-        decoding = [s for s in self.running if not s.prefilling]
-        prefilling = [s for s in self.running if s.prefilling]
+        ready = [s for s in self.running if s.promotion is None]
+        decoding = [s for s in ready if not s.prefilling]
+        prefilling = [s for s in ready if s.prefilling]
         budget = self.budget.while_decoding if decoding else self.budget.alone
         chunks, start, context = [], 0, self.context
         for sequence in (*decoding, *prefilling):
             size = 1
             if sequence.prefilling:
-                size = min(sequence.pending, budget)
+                size = min(sequence.next_state - sequence.computed, budget)
                 budget -= size
             if not size:
                 break
@@ -142,20 +165,23 @@ class Scheduler:
         if sequence.finished:
             self._leave(sequence)
 
-    def _leave(self, sequence: Sequence) -> None:
+    def _leave(self, sequence: Sequence, error: RequestError | None = None) -> None:
         self.running.remove(sequence)
         try:
             self.cells.retire(sequence, self.running)
+            self.cells.index.unreserve(sequence.reserved)
         finally:
-            sequence.end()
+            sequence.end(error)
 
     # ---------------------------------------------------------------------------------------------- waiting and growing
 
     def _must_wait(self, sequence: Sequence, read: int) -> bool:
         """Whether someone is computing more of this prompt's prefix right now than the `read` cached tokens."""
         for owner in self.running:
-            prefilling = owner.computed < owner.prompt_length
-            if prefilling and max(read, owner.holding.stop) < common_boundary(owner.plan, sequence.plan):
+            if owner.computed == owner.prompt_length:
+                continue
+            written = owner.computed if owner.plan.whole else owner.holding.stop
+            if max(read, written) < common_boundary(owner.plan, sequence.plan) or _brings(owner, sequence, read):
                 sequence.waited = True
                 return True
         return False
@@ -176,3 +202,14 @@ class Scheduler:
         self.cells.retire(sequence, self.running)
         for resident in list(self.cells.residents):
             self.cells.evict(resident)
+
+
+def _brings(owner: Sequence, sequence: Sequence, read: int) -> bool:
+    """Whether more of what a sequence is to read is being brought back by another one."""
+    if owner.promotion is None:
+        return False
+    theirs = owner.promotion.read
+    if theirs and theirs == read and owner.plan.digest(read) == sequence.plan.digest(read):
+        return owner.computed < owner.promotion.goal
+    common = common_blocks(owner.plan.blocks, sequence.plan.blocks) * BLOCK_TOKENS
+    return owner.computed < min(read, owner.promotion.goal, common)

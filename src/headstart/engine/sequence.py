@@ -10,6 +10,7 @@ import numpy.typing as npt
 from headstart.engine.context import Sampler, Vocabulary
 from headstart.engine.holding import Holding
 from headstart.engine.pages import Page, pages_for
+from headstart.engine.promotion import Promotion
 from headstart.engine.sampling import token_logprob
 from headstart.engine.text import TextStream
 from headstart.errors import EngineFailed, RequestError
@@ -34,7 +35,8 @@ class Sequence:
         [ in `holding`   ]
 
     While `length - computed` is 1 and the prompt is computed it decodes; else it prefills. A sequence that lost its
-    cells (preemption) simply has `computed` 0 again: prompt and output so far are prefilled like any prompt.
+    cells (preemption) simply has `computed` 0 again: prompt and output so far are prefilled like any prompt. While what
+    it reads is brought back, `promotion` says how far that is; `reserved` is what the index has promised it.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class Sequence:
         self.slot = -1
         self.pages: list[Page] = []
         self.report: CacheReport | None = None
+        self.promotion: Promotion | None = None
+        self.reserved: list[bytes] = []
         self.cancelled = False
         self.finished = False
         self.started = False
@@ -70,6 +74,12 @@ class Sequence:
     def lacks_page(self) -> bool:
         """Whether it needs one more: a sequence always has one ahead of its tokens."""
         return len(self.pages) <= pages_for(self.length)
+
+    @property
+    def next_state(self) -> int:
+        """Where its state has to be saved next, in tokens, if it can't be cut; else its whole length."""
+        stops = self.plan.writes if self.plan.whole else ()
+        return next((stop for stop in stops if stop > self.computed), self.length)
 
     @property
     def pending(self) -> int:
@@ -116,7 +126,7 @@ class Sequence:
 
     def leave(self) -> None:
         """It no longer holds anything in the context."""
-        self.pages, self.slot, self.computed, self.holding = [], -1, 0, Holding(self.plan)
+        self.pages, self.slot, self.computed, self.holding, self.promotion = [], -1, 0, Holding(self.plan), None
 
     def end(self, error: RequestError | None = None) -> None:
         """It will not be computed again; `error` says so to the client."""

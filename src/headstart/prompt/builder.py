@@ -35,6 +35,8 @@ class PromptBuilder:
 
     def __init__(self, template: ChatTemplate, tokenizer: Tokenizer, *, cache_bytes: int = 64 * 1024 * 1024) -> None:
         self.call_syntax = template.call_syntax
+        self.identity = template.source, type(tokenizer).__name__
+        """What prompts depend on besides the request."""
         self._template = template
         self._tokenizer = tokenizer
         self._control = control_pattern(tokenizer.control)

@@ -119,6 +119,7 @@ class ChatTemplate:
         clock: Callable[[], datetime] = datetime.now,
     ) -> None:
         try:
+            self.source = source
             self._template = ChatSandbox(clock).from_string(source)
         except (TemplateError, RecursionError, SyntaxError) as error:
             line = f" (line {error.lineno})" if isinstance(error, TemplateSyntaxError) else ""

@@ -23,6 +23,7 @@ from headstart.types.events import (
     CallBegun,
     CallEnded,
     Delta,
+    Drops,
     Event,
     Finished,
     Lost,
@@ -34,7 +35,7 @@ from headstart.types.events import (
     TokenLogprob,
 )
 from headstart.types.explanation import Cause, Comparison, Explanation, Parting, Reason
-from headstart.types.plan import Lifetime, Namespace, Plan, Written
+from headstart.types.plan import Lifetime, Namespace, Plan, StoredBlock, Written
 from headstart.types.prompt import Ending, Mark, Prompt, Segment
 from headstart.types.request import (
     Breakpoint,
@@ -68,6 +69,7 @@ __all__ = [
     "Cause",
     "Comparison",
     "Delta",
+    "Drops",
     "Ending",
     "Event",
     "Explanation",
@@ -96,6 +98,7 @@ __all__ = [
     "Sampling",
     "Segment",
     "Started",
+    "StoredBlock",
     "Tally",
     "Text",
     "TokenIds",

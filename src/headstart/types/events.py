@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from headstart.types.base import Fate
-from headstart.types.plan import Written
+from headstart.types.plan import Plan, Written
 
 
 class Lost(NamedTuple):
@@ -19,9 +19,10 @@ class Lost(NamedTuple):
 class CacheReport(NamedTuple):
     """What physically happened to one prompt, in tokens.
 
-    `read` were taken from an entry (`cached_tokens`); of them `from_context` shared cells and `from_ram` were brought
-    back. `prefilled` were computed. `waited`: for another request that was prefilling the same prefix. `lost`: the
-    longest entry beyond `read` that once was there.
+    `read` were taken from an entry (`cached_tokens`); of them `from_context` shared cells, and `from_ram` and
+    `from_disk` were brought back. `prefilled` were computed. `refused`: of what was to be written, what isn't promised.
+    `waited`: for another request that was prefilling the same prefix. `lost`: the longest entry beyond `read` that once
+    was there.
     """
 
     read: int = 0
@@ -29,17 +30,33 @@ class CacheReport(NamedTuple):
     prefilled: int = 0
     from_context: int = 0
     from_ram: int = 0
+    from_disk: int = 0
+    refused: int = 0
     waited: bool = False
     lost: Lost | None = None
 
 
 class Tally(NamedTuple):
-    """How much an index holds: blocks known, of them in RAM, their bytes; and blocks lost for want of room so far."""
+    """How much an index holds: blocks known, of them in RAM and on disk, and bytes there; bytes promised, of as many
+    that can be, and of them those that memory alone keeps; and blocks that went so far."""
 
     blocks: int
     stored: int
     stored_bytes: int
+    on_disk: int
+    disk_bytes: int
+    disk_budget: int
+    promised_bytes: int
+    promised_budget: int
+    unsafe_bytes: int
     evicted: int
+
+
+class Drops(NamedTuple):
+    """Blocks whose bytes are no longer counted: to be freed in RAM, and to be removed from disk."""
+
+    ram: list[bytes]
+    disk: list[bytes]
 
 
 class TokenLogprob(NamedTuple):
@@ -117,4 +134,12 @@ class ModelInfo:
     description: str
     """For people, as `llama 0.1B Q8_0, 134 MB`."""
     cacheable: bool = True
-    """Whether its memory can be cut at the end of a prefix; if not, nothing of its prompts is read or written."""
+    """Whether the state of a prefix can be saved and used again."""
+    cuttable: bool = True
+    """Whether that can be cut into blocks."""
+
+    def kept(self, plan: Plan) -> Plan:
+        """The plan as far as this model can follow it."""
+        if not self.cacheable:
+            return plan.uncached()
+        return plan if self.cuttable or plan.whole else plan.in_whole()

@@ -177,7 +177,16 @@ class CachedFrom(msgspec.Struct):
 
     context: int
     ram: int
+    disk: int
     waited: bool
+
+
+class RefusedWrite(msgspec.Struct):
+    """What was not promised of what was to be written, in tokens."""
+
+    reason: str
+    tokens: int
+    remedy: str
 
 
 class Miss(msgspec.Struct):
@@ -248,6 +257,7 @@ class CacheExplanation(msgspec.Struct, kw_only=True):
     cached_tokens: int
     cache_write_tokens: int
     cached_from: CachedFrom
+    write_refused: RefusedWrite | None
     boundaries: Boundaries
     lost: LostEntry | None
     miss: Miss | None
