@@ -3,7 +3,8 @@
     python -m benchmarks.retention TRACE.jsonl [--blocks 1000 2000 5000 10000] [--tokens-per-block 512]
 
 A trace is JSON lines of `input_length` and `hash_ids`, as Mooncake's are. A hit is the longest prefix of a request's
-blocks that is there; afterwards all of them are. The server's index evicts by LRU: the others wait for its tiers.
+blocks that is there; afterwards all of them are, as far as there is room. It is the server's own index that runs, with
+each of its policies.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from headstart.cache.index import PrefixIndex
 from headstart.cache.retention import RETENTIONS, Retention
+from headstart.types import BLOCK_TOKENS, Lifetime, Plan
 
 NEVER = 1 << 60
 
@@ -27,49 +31,30 @@ class Request(NamedTuple):
     blocks: Sequence[Hashable]
 
 
-class Tree:
-    """A cache of `capacity` blocks, wired as an index wires a policy: only what nothing hangs from is on offer."""
+FOREVER = Lifetime(math.inf)
+
+
+class Cache:
+    """The server's index with room for `capacity` blocks."""
 
     def __init__(self, capacity: int, policy: Retention) -> None:
-        self.capacity, self.policy = capacity, policy
-        self._children: dict[bytes, int] = {}
-        self._parents: dict[bytes, bytes | None] = {}
+        self.index = PrefixIndex(capacity, retention=policy)
 
     def serve(self, blocks: Iterable[Hashable]) -> int:
-        """How many first blocks were there; then all of them are."""
-        digests = [repr(block).encode() for block in blocks]
-        read = next((at for at, digest in enumerate(digests) if digest not in self._children), len(digests))
-        parent: bytes | None = None
-        for digest in digests:
-            self.policy.use(digest)
-            if digest not in self._children:
-                self._children[digest], self._parents[digest] = 0, parent
-                if parent is not None:
-                    self._children[parent] += 1
-                    self.policy.withhold(parent)
-            parent = digest
-        if parent is not None and not self._children[parent]:
-            self.policy.offer(parent)
-        while len(self._children) > self.capacity:
-            self._evict()
-        return read
-
-    def _evict(self) -> None:
-        victim = self.policy.take()
-        assert victim is not None
-        assert not self._children.pop(victim), "a parent goes before its child"
-        self.policy.forget(victim)
-        parent = self._parents.pop(victim)
-        if parent is not None:
-            self._children[parent] -= 1
-            if not self._children[parent]:
-                self.policy.offer(parent)
+        """How many first blocks were there; then all of them are, as far as there is room."""
+        digests = tuple(repr(block).encode() for block in blocks)
+        boundaries = range(BLOCK_TOKENS, len(digests) * BLOCK_TOKENS + 1, BLOCK_TOKENS)
+        plan = Plan(len(digests) * BLOCK_TOKENS, digests, boundaries, boundaries, FOREVER)
+        read = self.index.match(plan, 0.0)
+        self.index.read(plan, read, 0.0)
+        self.index.write(plan, 0.0)
+        return read // BLOCK_TOKENS
 
 
 def hit_rate(policy: str, capacity: int, trace: Sequence[Request], block: int = 1) -> float:
     """Share of the input tokens that were there."""
-    tree = Tree(capacity, RETENTIONS[policy]())
-    hits = sum(min(tree.serve(request.blocks) * block, request.tokens) for request in trace)
+    cache = Cache(capacity, RETENTIONS[policy]())
+    hits = sum(min(cache.serve(request.blocks) * block, request.tokens) for request in trace)
     return hits / sum(request.tokens for request in trace)
 
 

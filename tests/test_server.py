@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import openai
 import pytest
 from starlette.types import ASGIApp
@@ -261,24 +262,63 @@ def test_one_file_is_served_under_both_generations(client: openai.OpenAI) -> Non
     assert rounded == exact // 128 * 128 >= 1024
 
 
-@pytest.mark.contract("I10", "I11", note="not kept yet: entries live in memory, and a restart loses them")
-def test_24h_entries_are_kept_in_memory_until_a_restart(
+@pytest.mark.contract("I10", "I11", "I12")
+def test_what_is_promised_outlives_a_restart_and_in_memory_does_not(
     tiny_path: Path, serve: Callable[[ASGIApp], AbstractContextManager[str]], tmp_path: Path
 ) -> None:
-    """Accepted and read; the next process starts empty, and says so."""
-    config = Config(data_dir=str(tmp_path), models=(ModelConfig(name="gpt-4.1-mini", file=str(tiny_path)),))
-    headers = []
+    """24h, which is the default, is read from disk by the next process; what is in memory is gone with it, and so is
+    all of an organisation under zero data retention."""
+    models_ = (ModelConfig(name="gpt-4.1-mini", file=str(tiny_path)), ModelConfig(name="m", file=str(tiny_path)))
+    config = Config(data_dir=str(tmp_path), models=models_, engine=EngineConfig(context_cells=8192, disk_cache="1GiB"))
+    headers: list[list[str]] = []
     for _ in range(2):
         pipeline = server.build_pipeline(config)
         with serve(server.build_app(config, pipeline, server.prepare(config), server.open_store(config))) as address:
-            for _ in range(2):
-                body = {"model": "gpt-4.1-mini", "input": INSTRUCTIONS, "prompt_cache_retention": "24h"}
+            for model, retention in (("gpt-4.1-mini", "24h"), ("m", "in_memory"), ("gpt-4.1-mini", None)):
+                body = {"model": model, "input": INSTRUCTIONS, "prompt_cache_retention": retention}
                 answer = httpx2.post(f"{address}/v1/responses", json={**body, "max_output_tokens": 2})
-                assert answer.json()["prompt_cache_retention"] == "24h"
-                headers.append(answer.headers["x-headstart-cache"])
+                assert answer.json()["prompt_cache_retention"] == retention or "24h"
+                headers.append([answer.headers["x-headstart-cache"], answer.json()["id"]])
+            explained = httpx2.get(f"{address}/v1/responses/{headers[-3][1]}/cache").json()
         asyncio.run(server.close_engines(pipeline))
-    assert headers[0] == headers[2] == "read=0; write=0; miss=first_request"
-    assert headers[1] == headers[3] != headers[0]
+    first, memory, _, again, memory_again, _ = (header for header, _ in headers)
+    assert first == memory == memory_again == "read=0; write=0; miss=first_request"
+    assert again.startswith("read=1")
+    assert explained["cached_from"]["disk"] == explained["cached_tokens"] > 0
+    assert explained["write_refused"] is None
+
+
+def test_a_write_that_cannot_be_promised_says_so(
+    tiny_path: Path, serve: Callable[[ASGIApp], AbstractContextManager[str]], tmp_path: Path
+) -> None:
+    """Served normally; in the header, the usage and the explanation."""
+    served = (ModelConfig(name="gpt-5.6", file=str(tiny_path), generation="breakpoint"),)
+    config = Config(data_dir=str(tmp_path), models=served, engine=EngineConfig(context_cells=8192, disk_cache="64K"))
+    pipeline = server.build_pipeline(config)
+    with serve(server.build_app(config, pipeline, server.prepare(config), server.open_store(config))) as address:
+        answer = httpx2.post(f"{address}/v1/responses", json={"model": "gpt-5.6", "input": INSTRUCTIONS})
+        explained = httpx2.get(f"{address}/v1/responses/{answer.json()['id']}/cache").json()
+    asyncio.run(server.close_engines(pipeline))
+    refused = explained["write_refused"]
+    assert answer.json()["status"] == "completed"
+    assert answer.json()["usage"]["input_tokens_details"]["cache_write_tokens"] == 0
+    assert answer.headers["x-headstart-cache"] == f"read=0; write=0; refused={refused['tokens']}; miss=first_request"
+    assert refused["reason"] == "refused"
+    assert refused["tokens"] > 1024
+    assert "--disk-cache" in refused["remedy"]
+
+
+def test_a_second_process_on_one_data_directory_is_refused(tiny_path: Path, tmp_path: Path) -> None:
+    """It says what to do instead; without a disk cache there is nothing to quarrel about."""
+    served = (ModelConfig(name="m", file=str(tiny_path)),)
+    config = Config(data_dir=str(tmp_path), models=served, engine=EngineConfig(context_cells=4096, disk_cache="1GiB"))
+    pipeline = server.build_pipeline(config)
+    with pytest.raises(StartError, match="--data-dir"):
+        server.build_pipeline(config)
+    without = msgspec.structs.replace(config, engine=EngineConfig(context_cells=4096, disk_cache=0))
+    asyncio.run(server.close_engines(server.build_pipeline(without)))
+    asyncio.run(server.close_engines(pipeline))
+    asyncio.run(server.close_engines(server.build_pipeline(config)))
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_defaults_are_echoed(client: openai.OpenAI, server: Any) -> None:
     response = client.responses.create(model=server.model, input="Hello")
     assert (response.temperature, response.top_p, response.top_logprobs) == (1.0, 1.0, 0)
     assert response.prompt_cache_key is None
-    assert response.prompt_cache_retention == "in_memory"
+    assert response.prompt_cache_retention == "24h"
     assert response.tool_choice == "auto"
     assert response.tools == []
     assert response.parallel_tool_calls is True

@@ -32,7 +32,7 @@ def test_help_shows_the_defaults() -> None:
     """The defaults that the help names are the configuration's."""
     config = Config()
     output = runner.invoke(app, ["serve", "--help"], env={"COLUMNS": "300"}).output
-    for default in (config.host, config.port, config.engine.ram_cache, config.engine.max_sequences):
+    for default in (config.host, config.port, config.engine.max_sequences):
         assert f"Default: {default} " in output
     assert f"Default: {config.engine.context_cells} " in output
 

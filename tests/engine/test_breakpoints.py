@@ -142,7 +142,7 @@ async def test_lives_on_the_injected_clock(plain: LlamaModel, ttl: Ttl, seconds:
 async def test_no_namespace_can_probe_another(plain: LlamaModel) -> None:
     """A guess at another's prefix is served as a prompt that nobody ever sent: same counts, same work, same time; also
     while the other is being prefilled, when one of the same namespace would wait for it."""
-    engine = make_engine(plain, config())
+    engine = make_engine(plain, config(ram_cache="1GiB"))
     rng = np.random.default_rng(4)
 
     async def seconds(tokens: np.ndarray, namespace: Namespace) -> tuple[CacheReport, float]:

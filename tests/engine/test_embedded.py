@@ -18,7 +18,7 @@ from headstart.engine.llama import LlamaModel, LlamaSampler
 from headstart.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, Overloaded
 from headstart.types import CacheOptions, Delta, Event, Finished, Namespace, Placed, Plan, Prompt, Sampling
 
-RULES = IntervalRules(Terms(b"secret"))
+RULES = IntervalRules(Terms(b"secret", retention="in_memory"))
 GREEDY = Sampling(temperature=0, max_tokens=4)
 TOLERANCE, TYPICAL = 0.5, 0.03
 """Largest and median difference of logits, whose standard deviation is 3. llama.cpp's flash attention rounds keys and

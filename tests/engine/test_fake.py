@@ -30,7 +30,7 @@ from headstart.types import (
     Started,
 )
 
-RULES = IntervalRules(Terms(b"\0" * 32))
+RULES = IntervalRules(Terms(b"\0" * 32, retention="in_memory"))
 NAMESPACE = Namespace("default", "m", "interval", None)
 
 

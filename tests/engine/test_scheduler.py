@@ -66,7 +66,7 @@ class Client:
         promises = PromiseBudget(self.disk_blocks * BLOCK_BYTES, ram * 3 // 4, self.share)
         self.index = PrefixIndex(ram, promises)
         self.cells = Cells(self.context, self.index, self.bounds, self.disk)
-        self.cells.load(self.now)
+        self.cells.tiers.load(self.now)
         self.scheduler = Scheduler(self.context, self.cells, self.budget)
 
     def send(
@@ -110,7 +110,7 @@ class Client:
             pass
         if self.disk is not None:
             self.disk.settle()
-            self.cells.tidy_disk(self.now)
+            self.cells.tiers.tidy(self.now)
         self.cells.check_integrity([])
 
     def check(self, sequence: Sequence, events: list[Event | RequestError], max_tokens: int) -> None:
@@ -337,7 +337,7 @@ def test_idle_prefixes_leave_the_context_and_ram_when_their_time_is_up() -> None
     client.now = 600.0
     for _ in range(3):
         client.cells.tidy(client.now, 4)
-    assert client.index.tally().blocks == client.context.used() == len(client.cells.ram) == 0
+    assert client.index.tally().blocks == client.context.used() == len(client.cells.tiers.ram) == 0
 
 
 def test_one_prefix_of_many_users_is_held_once() -> None:
@@ -349,7 +349,7 @@ def test_one_prefix_of_many_users_is_held_once() -> None:
     while client.cells.tidy(client.now, 64):
         pass
     assert client.index.tally().stored == 32 + 30 * 2
-    assert len(client.cells.ram) == 32 + 30 * 2
+    assert len(client.cells.tiers.ram) == 32 + 30 * 2
 
 
 def test_short_requests_do_not_keep_idle_prefixes_alive() -> None:

@@ -20,13 +20,13 @@ from typing import NamedTuple
 import numpy as np
 
 from headstart.engine.blocks.base import Disk, State
-from headstart.engine.blocks.ram import RamTier
 from headstart.engine.context import Context
 from headstart.engine.holding import Piece, common_blocks
 from headstart.engine.index import Index
 from headstart.engine.pages import PagePool, pages_for
 from headstart.engine.promotion import Promotion
 from headstart.engine.sequence import Sequence
+from headstart.engine.tiers import Tiers
 from headstart.types import BLOCK_TOKENS, CacheReport, TokenIds
 
 TILE, FEWEST = 64, 20
@@ -35,9 +35,6 @@ up to three times as long. So where as few are left of a prompt, some before the
 
 AT_ONCE = 64
 """Blocks brought back per step: what others who decode may have to wait for."""
-NOTED_SECONDS = 1.0
-"""How often it is noted on disk which entries were used."""
-FLUSH_SECONDS = 20.0
 
 
 class Resident:
@@ -74,10 +71,9 @@ class Cells:
     """Who holds which cells of one context. For one thread."""
 
     def __init__(self, context: Context, index: Index, bounds: Bounds, disk: Disk | None = None) -> None:
-        self.context, self.index, self.bounds, self.disk = context, index, bounds, disk
+        self.context, self.index, self.bounds = context, index, bounds
         index.weigh = context.weigh
-        self.ram = RamTier()
-        self._noted = 0.0
+        self.tiers = Tiers(index, disk)
         self.pool = PagePool(pages_for(bounds.cells))
         self.residents: list[Resident] = []  # least recently used first
         self._slots = list(range(bounds.slots))
@@ -113,19 +109,18 @@ class Cells:
         come out less than was asked for, if a block can't be brought back."""
         promotion = sequence.promotion
         assert promotion is not None
-        if self.disk is not None:
-            promotion.fetch_ahead(sequence.computed, self.index, self.disk)
+        promotion.fetch_ahead(sequence.computed, self.tiers)
         there: list[tuple[Piece, State]] = []
         missing: Piece | None = None
         for piece in islice(promotion.pieces(sequence.computed), AT_ONCE):
-            data = promotion.state(piece, self.index, self.ram, self.disk)
+            data = promotion.state(piece, self.tiers)
             if data is None:
                 missing = piece
                 break
             there.append((piece, data))
         if there and not self._restore(sequence, there):
             missing = next((piece for piece, data in there if not self._restore(sequence, [(piece, data)])), missing)
-        self._drop()
+        self.tiers.drop()
         if sequence.computed >= promotion.goal:
             return self._promoted(sequence, promotion.read, now)
         self.hold_computed(sequence, now)
@@ -160,7 +155,7 @@ class Cells:
         self.hold_computed(sequence, now)
         for piece, data in promotion.loaded:
             if piece.stop <= sequence.holding.stop and not self.index.is_stored(piece.digest):
-                self._keep(piece.digest, data)
+                self.tiers.keep(piece.digest, data)
         plan = sequence.plan
         return CacheReport(
             read=read,
@@ -198,10 +193,10 @@ class Cells:
             return
         tails = self.index.hold(plan, stop - 1, stop, now)
         for digest in [plan.tails[boundary] for boundary in tails]:
-            if self.index.is_stored(digest) or self._keep(digest, self.context.dump(sequence.slot, stop)):
-                self._write_behind(digest)
+            if self.index.is_stored(digest) or self.tiers.keep(digest, self.context.dump(sequence.slot, stop)):
+                self.tiers.write_behind(digest)
             self.index.release([digest])
-        self._drop()
+        self.tiers.drop()
 
     def retire(self, sequence: Sequence, running: Ordered[Sequence]) -> None:
         """A sequence leaves: what is computed of its prompt becomes a resident, unless others hold all of it."""
@@ -231,7 +226,7 @@ class Cells:
         """Free all that a sequence holds."""
         self._end_promotion(sequence)
         self.index.release(sequence.holding.digests)
-        self._drop()
+        self.tiers.drop()
         self.context.keep(sequence.slot, 0)
         self.pool.release(sequence.pages)
         self._slots.append(sequence.slot)
@@ -241,19 +236,9 @@ class Cells:
         """Forget all state in the context and in RAM; what is on disk is as good as before."""
         self.residents.clear()
         self.context.clear()
-        self.index.clear()
-        self.ram.clear()
         self.pool = PagePool(self.pool.total)
         self._slots = list(range(self.bounds.slots))
-        self.load(now)
-
-    def load(self, now: float) -> None:
-        """Know again what is on disk."""
-        if self.disk is not None:
-            self.disk.flush(FLUSH_SECONDS)
-            self.disk.completed()
-            self.index.restore(self.disk.load(), now)
-            self._drop()
+        self.tiers.clear(now)
 
     # ------------------------------------------------------------------------------------------------- what is reused
 
@@ -319,7 +304,7 @@ class Cells:
             self._save(resident, len(resident.pieces))
         self.residents.remove(resident)
         self.index.release(resident.holding.digests)
-        self._drop()
+        self.tiers.drop()
         self.context.keep(resident.slot, 0)
         self.pool.release(resident.pages)
         self._slots.append(resident.slot)
@@ -329,9 +314,7 @@ class Cells:
     def tidy(self, now: float, blocks: int) -> bool:
         """Write up to `blocks` blocks of residents to RAM, keep the hot ones within bounds, and drop what has expired;
         False if nothing is left to do."""
-        self.tidy_disk(now)
-        self.index.expire(now)
-        self._drop()
+        self.tiers.tidy(now)
         for resident in list(self.residents):
             if not any(self.index.is_needed(digest, now) for digest in resident.holding.leaves):
                 self.evict(resident, save=self.index.is_needed(resident.pieces[0].digest, now))
@@ -354,51 +337,12 @@ class Cells:
             digest, start, stop = resident.pieces[resident.saved]
             if not self.index.is_stored(digest):
                 limit -= 1
-                kept = self._keep(digest, self.context.save(resident.slot, start, stop))
+                kept = self.tiers.keep(digest, self.context.save(resident.slot, start, stop))
                 if not kept and not self.index.is_on_disk(digest):
                     resident.saved = len(resident.pieces)  # no room for it, so none for those that follow it
                     return
-            self._write_behind(digest)
+            self.tiers.write_behind(digest)
             resident.saved += 1
-
-    def _keep(self, digest: bytes, data: State) -> bool:
-        """Have a block in RAM; False if there is no room for it."""
-        stored = self.index.store(digest, data.nbytes)
-        self._drop()
-        if stored:
-            self.ram.put(digest, data)
-        return stored
-
-    def _write_behind(self, digest: bytes) -> None:
-        """Have a block of RAM written to disk, if it is to be there."""
-        block = self.index.begin_writing(digest) if self.disk is not None else None
-        if self.disk is not None and block is not None:
-            self.disk.write(block, self.ram.get(digest))
-
-    def tidy_disk(self, now: float) -> None:
-        """Take note of what was written, and have noted there what was used."""
-        if self.disk is None:
-            return
-        for digest, done in self.disk.completed():
-            self.index.saved(digest, done=done)
-        for selection in self.disk.commands():
-            if not selection.expired_only:
-                self.index.purge(selection.owns)
-        self._drop()
-        if abs(now - self._noted) < NOTED_SECONDS:
-            return
-        self._noted = now
-        self.disk.update(self.index.changes())
-        for digest in self.index.unsaved():
-            if self.index.is_stored(digest):
-                self._write_behind(digest)
-
-    def _drop(self) -> None:
-        """Free what the index no longer counts."""
-        drops = self.index.drops()
-        self.ram.drop(drops.ram)
-        if self.disk is not None and drops.disk:
-            self.disk.remove(drops.disk)
 
     def check_integrity(self, running: Ordered[Sequence]) -> None:
         """Assert what must hold between steps; run by tests."""
@@ -408,7 +352,7 @@ class Cells:
         assert sorted(slots + self._slots) == list(range(self.bounds.slots))
         taken = {id(page) for _, pages in holders for page in pages}
         assert self.pool.free + len(taken) == self.pool.total
-        assert len(self.ram) == self.index.tally().stored
+        assert len(self.tiers.ram) == self.index.tally().stored
 
 
 def _taken(there: int, length: int, running: Ordered[Sequence]) -> int:

@@ -116,7 +116,7 @@ class EmbeddedEngine:
         )
         self._index = index
         self._cells = Cells(self._context, self._index, bounds, disk)
-        self._cells.load(self._clock())
+        self._cells.tiers.load(self._clock())
         self._scheduler = Scheduler(self._context, self._cells, budget)
         if model.memory is None:
             log.warning("This model's memory can't be reused in a way that is known to be right: nothing is cached.")
@@ -253,7 +253,7 @@ class EmbeddedEngine:
         self._publish()
         if self._disk is not None:
             self._cells.save_all()
-            self._cells.tidy_disk(math.inf)
+            self._cells.tiers.note()
             self._disk.close()
         self._context.close()
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from headstart.engine.blocks.base import Disk, Fetch, State
-from headstart.engine.blocks.ram import RamTier
+from headstart.engine.blocks.base import Fetch, State
 from headstart.engine.holding import Piece
 from headstart.engine.index import Index
+from headstart.engine.tiers import Tiers
 from headstart.types import BLOCK_TOKENS, Lost, Plan
 
 FETCHED_AHEAD = 64 * 2**20
@@ -37,18 +37,18 @@ class Promotion:
             digest = self.plan.digest(self.read) if stop == self.read else self.plan.blocks[start // BLOCK_TOKENS]
             yield Piece(digest, start, stop)
 
-    def state(self, piece: Piece, index: Index, ram: RamTier, disk: Disk | None) -> State | None:
+    def state(self, piece: Piece, tiers: Tiers) -> State | None:
         """Its bytes; None if they are not there, for good or `waiting` for the disk."""
         digest = piece.digest
-        if index.is_stored(digest):
-            return ram.get(digest)
+        if tiers.index.is_stored(digest):
+            return tiers.ram.get(digest)
         fetch = self._fetches.get(digest)
-        if fetch is None or not fetch.done or disk is None:
+        if fetch is None or not fetch.done:
             return None
         del self._fetches[digest]
         data = fetch.data
         if data is None:
-            index.lose(digest)
+            tiers.index.lose(digest)
         else:
             self.from_disk += piece.stop - piece.start
             self.loaded.append((piece, data))
@@ -58,16 +58,18 @@ class Promotion:
         """Whether the disk is yet to bring it."""
         return piece.digest in self._fetches
 
-    def fetch_ahead(self, computed: int, index: Index, disk: Disk) -> None:
+    def fetch_ahead(self, computed: int, tiers: Tiers) -> None:
         """Have the next blocks loaded that are on disk alone."""
-        ahead = 0
+        index, ahead = tiers.index, 0
+        if tiers.disk is None:
+            return
         for piece in self.pieces(computed):
             ahead += index.weigh(piece.stop - piece.start)
             if self._fetches and ahead > FETCHED_AHEAD:
                 return
             digest = piece.digest
             if digest not in self._fetches and not index.is_stored(digest) and index.is_on_disk(digest):
-                self._fetches[digest] = disk.fetch(digest)
+                self._fetches[digest] = tiers.disk.fetch(digest)
 
     def pin(self, index: Index) -> None:
         """Keep what is read where it is."""
