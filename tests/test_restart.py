@@ -1,0 +1,157 @@
+"""A served model that is stopped, killed and started again: what was promised is read, and every answer is right."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import httpx2
+import pytest
+
+from headstart.cli.process import ServerProcess, free_port
+
+KILLS = 5
+TEXTS = tuple(f"Subject {number}: " + f"what a model of kind {number} learns from examples. " * 40 for number in range(8))
+
+
+class Answer(NamedTuple):
+    """What was said, and the tokens of the prompt that were read and those that could be."""
+
+    text: str
+    read: int
+    longest: int
+
+
+@pytest.fixture
+def data(tiny_path: Path, tmp_path: Path) -> Path:
+    """A data directory and its configuration."""
+    (tmp_path / "headstart.toml").write_text(
+        f"[[models]]\nname = 'm'\nfile = '{tiny_path}'\n[engine]\nkv_type = 'f32'\nmax_sequences = 4\n"
+        "context_cells = 12288\nhot_cells = 4096\nram_cache = '256MiB'\ndisk_cache = '512MiB'\n"
+    )
+    return tmp_path
+
+
+@contextmanager
+def served(data: Path) -> Iterator[ServerProcess]:
+    """One run of a server, which ends without a traceback."""
+    process = ServerProcess(data, "--config", str(data / "headstart.toml"))
+    try:
+        for _ in process.starting():
+            pass
+        yield process
+    finally:
+        process.stop()
+    log = process.log.read_text()
+    assert "Traceback" not in log
+    assert "WARNING" not in log
+    assert "ERROR" not in log
+
+
+def send(process: ServerProcess, number: signal.Signals) -> None:
+    """A signal, and wait for what it does."""
+    os.kill(process._process.pid, number)
+    process._process.wait(30)
+
+
+async def ask(process: ServerProcess, text: str, key: str = "") -> Answer | None:
+    """One request; None if the server is gone before it is answered. Under a key of its own it finds nothing."""
+    body = {"model": "m", "input": text, "temperature": 0, "max_output_tokens": 8, "prompt_cache_retention": "24h"}
+    body |= {"prompt_cache_key": key, "prompt_cache_retention": "in_memory"} if key else {}
+    async with httpx2.AsyncClient(timeout=60, verify=False) as client:
+        try:
+            response = await client.post(f"{process.base_url}/responses", json=body)
+        except httpx2.HTTPError:
+            return None
+    if response.status_code != 200:
+        return None
+    answer = response.json()
+    usage = answer["usage"]
+    said = "".join(part["text"] for item in answer["output"] for part in item["content"])
+    return Answer(said, usage["input_tokens_details"]["cached_tokens"], usage["input_tokens"] // 128 * 128)
+
+
+async def ask_all(process: ServerProcess, kill: tuple[int, float] | None = None) -> list[Answer | None]:
+    """All at once; the server is killed so many answers and seconds later."""
+    asking = [asyncio.create_task(ask(process, text)) for text in TEXTS]
+    if kill is not None:
+        answers, seconds = kill
+        for _, one in zip(range(answers), asyncio.as_completed(asking), strict=False):
+            await one
+        await asyncio.sleep(seconds)
+        os.kill(process._process.pid, signal.SIGKILL)
+    return list(await asyncio.gather(*asking))
+
+
+async def right_answers(process: ServerProcess) -> dict[str, str]:
+    """What is said to each without a cache."""
+    answers = {text: await ask(process, text, key=f"alone-{number}") for number, text in enumerate(TEXTS)}
+    assert all(answer is not None and not answer.read for answer in answers.values())
+    return {text: answer.text for text, answer in answers.items() if answer is not None}
+
+
+def check(answers: list[Answer | None], right: Mapping[str, str], reads: dict[str, int]) -> int:
+    """Whoever was answered was answered right, and read no less than ever before. How many were."""
+    for text, answer in zip(TEXTS, answers, strict=True):
+        if answer is not None:
+            assert answer.text == right[text]
+            assert reads.get(text, 0) <= answer.read <= answer.longest
+            reads[text] = answer.read
+    return sum(answer is not None for answer in answers)
+
+
+@pytest.mark.contract("I10", "I11", note="killed at any instant")
+def test_killed_at_any_instant(data: Path) -> None:
+    """Five times, while all that is asked for is to be kept for a day: the next start works, what was read once is read
+    again, and in the end all of it is."""
+    random, reads = Random(4), dict[str, int]()
+    with served(data) as process:
+        right = asyncio.run(right_answers(process))
+    answered = 0
+    for _ in range(KILLS):
+        with served(data) as process:
+            kill = random.randrange(len(TEXTS)), random.uniform(0.0, 0.2)
+            answered += check(asyncio.run(ask_all(process, kill)), right, reads)
+    with served(data) as process:
+        assert check(asyncio.run(ask_all(process)), right, reads) == len(TEXTS)
+    print(f"{answered} of {KILLS * len(TEXTS)} answered before the kill; then read: {sorted(reads.values())}")
+    assert any(reads.values()), "something had reached the disk"
+    with served(data) as process:
+        answers = asyncio.run(ask_all(process))
+        assert check(answers, right, reads) == len(TEXTS)
+        assert all(answer is not None and answer.read == answer.longest >= 1024 for answer in answers)
+
+
+@pytest.mark.contract("I10", "I11", note="stopped as an operator stops it")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_stopped_keeps_all_it_promised(data: Path, number: signal.Signals) -> None:
+    """Right behind the last answer, with nothing waited for."""
+    with served(data) as process:
+        first = asyncio.run(ask_all(process))
+        send(process, number)
+    with served(data) as process:
+        for before, after in zip(first, asyncio.run(ask_all(process)), strict=True):
+            assert before is not None
+            assert after == before._replace(read=before.longest)
+
+
+def test_a_second_server_on_the_same_data_is_refused(data: Path) -> None:
+    """With what to do, and the first one goes on."""
+    with served(data) as process:
+        command = [sys.executable, "-m", "headstart", "serve", "--config", str(data / "headstart.toml")]
+        options = ["--port", str(free_port()), "--data-dir", str(data)]
+        second = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60, check=False)
+        assert second.returncode == 2
+        said = " ".join(second.stderr.split())
+        assert "is in use by process" in said
+        assert "--data-dir" in said
+        assert "Traceback" not in said
+        assert asyncio.run(ask(process, TEXTS[0])) is not None
