@@ -77,6 +77,31 @@ def tokens_of(seed: int, length: int = 2000) -> np.ndarray:
     return random_tokens(np.random.default_rng(seed), length)
 
 
+class Reference:
+    """An engine without any cache, and what it answered."""
+
+    def __init__(self, model: LlamaModel, tolerance: float = TOLERANCE) -> None:
+        self._engine = EmbeddedEngine(model, config(max_sequences=1, ram_cache=0), PrefixIndex(0))
+        self._right: dict[bytes, list[np.ndarray]] = {}
+        self._tolerance = tolerance
+        self.largest = 0.0
+
+    async def ask(self, engine: EmbeddedEngine, asked: Asked) -> CacheReport:
+        """Ask another engine, and compare its answer with the right one: the tokens, and the logits of each."""
+        tokens = asked[0].tokens
+        rows, report = await answer(engine, asked)
+        if tokens.tobytes() not in self._right:
+            self._right[tokens.tobytes()], _ = await answer(self._engine, uncached(tokens))
+        largest = max(differences(rows, self._right[tokens.tobytes()]))
+        self.largest = max(self.largest, largest)
+        assert largest < self._tolerance
+        return report
+
+    async def close(self) -> None:
+        """Close its engine."""
+        await self._engine.close()
+
+
 class Site:
     """A data directory on which engines come and go, and the time there."""
 
@@ -138,20 +163,10 @@ def no_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def ask(plain: LlamaModel) -> Iterator[Check]:
-    """Ask, and compare the answer with that of an engine without any cache."""
-    uncaching = EmbeddedEngine(plain, config(max_sequences=1, ram_cache=0), PrefixIndex(0))
-    right: dict[bytes, list[np.ndarray]] = {}
-
-    async def ask(engine: EmbeddedEngine, asked: Asked) -> CacheReport:
-        rows, report = await answer(engine, asked)
-        tokens = asked[0].tokens
-        if tokens.tobytes() not in right:
-            right[tokens.tobytes()], _ = await answer(uncaching, uncached(tokens))
-        assert max(differences(rows, right[tokens.tobytes()])) < TOLERANCE
-        return report
-
-    yield ask
-    asyncio.run(uncaching.close())
+    """Ask, and compare the answer with the right one."""
+    reference = Reference(plain)
+    yield reference.ask
+    asyncio.run(reference.close())
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -44,8 +44,16 @@ def test_entries_are_listed_with_their_owners(filled: Cache) -> None:
 
 
 def test_totals_count_shared_blocks_once(filled: Cache) -> None:
-    """768 tokens are held; the prefixes of the entries have 1,152."""
-    assert listing_of(filled)[1] == Totals(6, 6000, 768, 4, 1, 256 + 512 + 128 + 256)
+    """768 tokens are held, by two prompts that share nothing: a prefix that another goes on from isn't counted. A third
+    that parts from one of them shares its first 256."""
+    assert listing_of(filled)[1] == Totals(6, 6000, 768, 4, 1, 512 + 256)
+    with filled.directory() as directory:
+        tier = directory.tier(b"fingerprint")
+        tier.load()
+        branch = BLOCKS[1]._replace(digest=b"branch".ljust(32), parent=BLOCKS[1].digest, stop=384)
+        keep(tier, [branch], size=1000)
+    totals = listing_of(filled)[1]
+    assert (totals.tokens, totals.shared) == (768 + 128, 512 + 256 + 384)
 
 
 def test_a_selection_is_listed(filled: Cache) -> None:

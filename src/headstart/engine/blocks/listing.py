@@ -54,8 +54,8 @@ class Entry(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What is held. `tokens` are those of all blocks, each once; `shared` those of all entries' prefixes: divided by
-    `tokens`, how often a token serves on average."""
+    """What is held. `tokens` are those of all blocks, each once; `shared` those of all prefixes that no other one goes on
+    from: divided by `tokens`, how many of them a token serves on average."""
 
     blocks: int = 0
     bytes: int = 0
@@ -124,13 +124,15 @@ class Listing:
         """What a selection holds; entries that have expired by `now` don't count."""
         records = [(model, record) for model, record in self.records() if selection.owns(record.block.owner)]
         stops = {(model, record.block.digest): record.block.stop for model, record in records}
+        parents = {(model, record.block.parent) for model, record in records}
         blocks = size = tokens = entries = promised = shared = 0
         for model, record in records:
             block, until = record.block, expiry(record.block)
             blocks, size = blocks + 1, size + record.size
             tokens += block.stop - stops.get((model, block.parent or b""), 0)
             if until is not None and until > now:
-                entries, promised, shared = entries + 1, promised + block.life.promised, shared + block.stop
+                entries, promised = entries + 1, promised + block.life.promised
+                shared += block.stop if (model, block.digest) not in parents else 0
         return Totals(blocks, size, tokens, entries, promised, shared)
 
     def live(self) -> list[Live]:
