@@ -19,7 +19,9 @@ import pytest
 from headstart.cli.process import ServerProcess, free_port
 
 KILLS = 5
-TEXTS = tuple(f"Subject {number}: " + f"what a model of kind {number} learns from examples. " * 40 for number in range(8))
+TEXTS = tuple(
+    f"Subject {number}: " + f"what a model of kind {number} learns from examples. " * 40 for number in range(8)
+)
 
 
 class Answer(NamedTuple):
@@ -54,12 +56,6 @@ def served(data: Path) -> Iterator[ServerProcess]:
     assert "Traceback" not in log
     assert "WARNING" not in log
     assert "ERROR" not in log
-
-
-def send(process: ServerProcess, number: signal.Signals) -> None:
-    """A signal, and wait for what it does."""
-    os.kill(process._process.pid, number)
-    process._process.wait(30)
 
 
 async def ask(process: ServerProcess, text: str, key: str = "") -> Answer | None:
@@ -131,12 +127,12 @@ def test_killed_at_any_instant(data: Path) -> None:
 
 
 @pytest.mark.contract("I10", "I11", note="stopped as an operator stops it")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_that_is_stopped_keeps_all_it_promised(data: Path, number: signal.Signals) -> None:
+def test_a_server_that_is_stopped_keeps_all_it_promised(data: Path) -> None:
     """Right behind the last answer, with nothing waited for."""
     with served(data) as process:
         first = asyncio.run(ask_all(process))
-        send(process, number)
+        process.stop()
+        assert process.returncode == 0
     with served(data) as process:
         for before, after in zip(first, asyncio.run(ask_all(process)), strict=True):
             assert before is not None

@@ -1,4 +1,4 @@
-"""What is promised is kept: real state on a real disk, through restarts, faults and want of room, on a clock set by hand.
+"""What is promised is kept: real state on a real disk, through restarts, faults and want of room, on an injected clock.
 
 Every answer is compared with that of an engine that has no cache.
 """

@@ -1,7 +1,7 @@
 """Models whose memory is more than keys and values of every token, through the whole engine: context, RAM and disk.
 
-A recurrent model's state and a hybrid's are kept whole at boundaries, a sliding window's is cut into blocks. Whatever is
-read, every answer is that of an engine without a cache.
+A recurrent model's state and a hybrid's are kept whole at boundaries, a sliding window's is cut into blocks. Whatever
+is read, every answer is that of an engine without a cache.
 """
 
 from __future__ import annotations

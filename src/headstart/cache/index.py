@@ -12,6 +12,7 @@ ends.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 
@@ -118,14 +119,19 @@ class PrefixIndex(BlockTree):
                 self._held(plan, boundary, digest, now)
                 tails.append(boundary)
         until = promised = 0.0
+        new = last - first
         for digest, is_tail in reversed(self._chain(plan, stop)):
-            block = self._blocks[digest]
+            block, own = self._blocks[digest], self.promises.until(digest)
+            if not is_tail:
+                if new <= 0 and until <= block.until and promised <= own:
+                    break  # those before it are needed as long
+                new -= 1
+                until, promised = max(until, block.until), max(promised, own)
+            until, promised = max(until, _up(block.ends)), max(promised, _up(block.promised))
             if is_tail:  # which has no children
                 self._need(digest, block, block.ends, block.promised, now)
             else:
-                self._need(digest, block, max(until, block.ends), max(promised, block.promised), now)
-            if not plan.whole:
-                until, promised = max(until, block.until), max(promised, self.promises.until(digest))
+                self._need(digest, block, until, promised, now)
         return tails
 
     def _chain(self, plan: Plan, stop: int) -> list[tuple[bytes, bool]]:
@@ -218,3 +224,8 @@ class PrefixIndex(BlockTree):
                 self._unstore(digest)
             block.until = 0.0
         return entries
+
+
+def _up(seconds: float) -> float:
+    """To the whole second: a prompt that is computed in many steps needs its first blocks longer with each."""
+    return seconds if math.isinf(seconds) else math.ceil(seconds)
