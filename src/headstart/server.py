@@ -28,7 +28,10 @@ from headstart.cache.policy import Terms, rules_for
 from headstart.cache.promises import PromiseBudget
 from headstart.cache.tree import PROMISED_RAM
 from headstart.config import Config, ModelConfig, bytes_of, make_data_dir
+from headstart.engine.blocks.catalogue import Selection
 from headstart.engine.blocks.directory import CacheDirectory
+from headstart.engine.blocks.listing import CATALOGUE, InUse, clear
+from headstart.engine.clock import SteadyClock
 from headstart.engine.embedded import EmbeddedEngine
 from headstart.engine.llama import LlamaModel
 from headstart.errors import StartError, StoreFailed
@@ -161,18 +164,25 @@ def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
     terms = Terms(secret, in_memory, config.retention.default, private_organisations(config))
     rules = {model.generation: rules_for(model.generation, terms) for model in config.models}
     engines: dict[str | None, tuple[EmbeddedEngine, PromptBuilder]] = {}
+    indexes: list[PrefixIndex] = []
+    clock = SteadyClock()
     served = []
     with ExitStack() as undo:
-        disk = open_disk(config)
+        disk = open_disk(config, clock)
         if disk is not None:
             undo.callback(disk.close)
         budget = promise_budget(config, disk)
         for model in config.models:
             if model.file not in engines:
-                engines[model.file] = load_engine(model, config, budget, disk, tell)
+                index = PrefixIndex(ram_budget(config), budget)
+                engines[model.file] = load_engine(model, config, index, disk, clock, tell)
+                indexes.append(index)
             engine, prompts = engines[model.file]
             created = int(time.time())
             served.append(ServedModel(model.name, model.generation, engine, prompts, rules[model.generation], created))
+        if disk is not None:  # what is left there is of other models, and goes when its time is up
+            for index in indexes:
+                index.promises.budget = budget._replace(disk=max(budget.disk - disk.size // len(indexes), 1))
         undo.pop_all()  # the engines close it
     return Pipeline(
         served,
@@ -186,8 +196,9 @@ def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
 def load_engine(
     model: ModelConfig,
     config: Config,
-    budget: PromiseBudget,
+    index: PrefixIndex,
     disk: CacheDirectory | None,
+    clock: Callable[[], float],
     tell: Callable[[str], None],
 ) -> tuple[EmbeddedEngine, PromptBuilder]:
     """A model file's engine, with what its disk tier has from before, and what makes its prompts."""
@@ -199,15 +210,19 @@ def load_engine(
         tell(f"Looking at {path.name} …")
         place = fingerprint(path, prompts, config.engine.kv_type, disk.path / HASHES_FILE)
         tier = disk.tier(place, description=loaded.description)
-    index = PrefixIndex(ram_budget(config), budget)
-    return EmbeddedEngine(loaded, config.engine, index, disk=tier), prompts
+    return EmbeddedEngine(loaded, config.engine, index, disk=tier, clock=clock), prompts
 
 
-def open_disk(config: Config) -> CacheDirectory | None:
-    """The disk tier's directory; None if there is to be none. Raises `StartError`, as where another process has it."""
+def open_disk(config: Config, clock: Callable[[], float]) -> CacheDirectory | None:
+    """The disk tier's directory, without what is there of organisations under zero data retention; None if there is to
+    be none. Raises `StartError`, as where another process has it."""
     if config.engine.disk_cache != "auto" and not bytes_of(config.engine.disk_cache):
         return None
-    return CacheDirectory(config.data_path / CACHE_DIRECTORY)
+    path = config.data_path / CACHE_DIRECTORY
+    for organisation in private_organisations(config) if (path / CATALOGUE).exists() else ():
+        with suppress(InUse):  # which the next line says
+            clear(path, Selection(organisation=organisation), clock())
+    return CacheDirectory(path, clock=clock)
 
 
 def ram_budget(config: Config) -> int:
@@ -222,6 +237,8 @@ def promise_budget(config: Config, disk: CacheDirectory | None) -> PromiseBudget
     if disk is not None:
         asked = config.engine.disk_cache
         on_disk = default_disk(disk.path, disk.size) // _engines(config) if asked == "auto" else bytes_of(asked)
+    if on_disk and not ram_budget(config):
+        log.warning("With --ram-cache 0 nothing can be promised: what goes to disk goes through memory.")
     several = KeyRing(config.data_path / KEYS_FILE).required
     share = config.retention.organisation_share if several else 1.0
     return PromiseBudget(on_disk, int(ram_budget(config) * PROMISED_RAM), share)

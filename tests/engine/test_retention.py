@@ -26,7 +26,7 @@ from headstart.cache.index import PrefixIndex
 from headstart.cache.promises import PromiseBudget
 from headstart.cache.tree import PROMISED_RAM
 from headstart.config import EngineConfig, bytes_of
-from headstart.engine import embedded
+from headstart.engine import cells, embedded
 from headstart.engine.blocks import files
 from headstart.engine.blocks.directory import CacheDirectory
 from headstart.engine.blocks.files import BlockFiles, path_of
@@ -232,8 +232,8 @@ async def test_a_use_that_nobody_computed_for_lasts_too(site: Site, ask: Check) 
 
 
 async def test_many_prompts_outlive_many_restarts(site: Site, ask: Check) -> None:
-    """Twelve on three stems, in a random order, with RAM for one and a half: all that was written before a restart is
-    read behind it."""
+    """Eight on three stems, in a random order, with RAM for two: all that was promised before a restart is read behind
+    it."""
     rng = np.random.default_rng(3)
     stems = [tokens_of(30 + number) for number in range(3)]
     prompts = [
@@ -242,13 +242,13 @@ async def test_many_prompts_outlive_many_restarts(site: Site, ask: Check) -> Non
     asked = [interval(tokens) if number % 2 else conversation(tokens) for number, tokens in enumerate(prompts)]
     settings = config(hot_prefixes=1, hot_cells=2048, ram_cache=30 * BLOCK, max_sequences=3)
     refused: set[int] = set()
-    for round in range(4):
+    for restarts in range(3):
         order = rng.permutation(len(asked))
         async with site.engine(settings) as engine:
             reports = await asyncio.gather(*(ask(engine, asked[number]) for number in order))
         for number, report in zip(order, reports, strict=True):
             longest = asked[number][1].reads[-1]
-            if round and number not in refused:
+            if restarts and number not in refused:
                 assert report.read == longest, "it was promised"
             refused.discard(number)
             if report.refused:
@@ -273,7 +273,7 @@ def truncate(path: Path) -> None:
 
 
 @pytest.mark.parametrize("running", [False, True])
-@pytest.mark.parametrize(("block", "left"), [(3, 0), (10, 1280), (14, 1792)])
+@pytest.mark.parametrize(("block", "left"), [(3, 0), (10, 1280)])
 @pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
 async def test_a_damaged_block_is_computed_again(
     site: Site,
@@ -332,7 +332,8 @@ async def test_a_directory_that_is_removed_under_a_running_engine(
     async with site.engine() as engine:
         await ask(engine, old)
     async with site.engine() as engine:
-        shutil.rmtree(site.path)
+        while site.path.exists():  # which may be made anew meanwhile
+            shutil.rmtree(site.path, ignore_errors=True)
         assert (await ask(engine, old)).read == 0
         assert (await ask(engine, old)).read == 1920
         assert (await ask(engine, new)).read == 0
@@ -425,7 +426,7 @@ async def test_a_clock_that_jumps_under_a_running_engine(site: Site, ask: Check,
 
 
 @pytest.mark.parametrize("disk", [0, DISK])
-@pytest.mark.parametrize("blocks", [0, 1, 5, 12])
+@pytest.mark.parametrize("blocks", [0, 5, 12])
 async def test_memory_for_less_than_a_prompt(site: Site, ask: Check, disk: int, blocks: int) -> None:
     """What memory can't promise is refused and served; what is promised is kept."""
     asked = [interval(tokens_of(12)), conversation(tokens_of(13)), interval(tokens_of(14), "in_memory")]
@@ -442,8 +443,9 @@ async def test_memory_for_less_than_a_prompt(site: Site, ask: Check, disk: int, 
 
 
 async def test_eviction_while_hits_are_brought_back(site: Site, ask: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk is slow, memory holds one prompt and a half, and others come and go meanwhile."""
-    kept = [interval(tokens_of(200 + number)) for number in range(6)]
+    """The disk is slow, a block comes back per step, memory holds one prompt and a half, and others come, come again
+    and go meanwhile."""
+    kept = [interval(tokens_of(200 + number)) for number in range(4)]
     async with site.engine() as engine:
         for each in kept:
             await ask(engine, each)
@@ -454,13 +456,14 @@ async def test_eviction_while_hits_are_brought_back(site: Site, ask: Check, monk
         return read(self, name, where, size)
 
     monkeypatch.setattr(BlockFiles, "read", slow)
+    monkeypatch.setattr(cells, "AT_ONCE", 1)
     settings = config(hot_prefixes=1, hot_cells=1024, ram_cache=24 * BLOCK, max_sequences=3)
-    others = [interval(tokens_of(300 + number, 1400), "in_memory") for number in range(12)]
+    others = [interval(tokens_of(300 + number % 4, 1100), "in_memory") for number in range(8)]
     async with site.engine(settings) as engine:
         both = [each for pair in zip(kept + kept, others, strict=True) for each in pair]
         reports = await asyncio.gather(*(ask(engine, each) for each in both))
-        assert [report.read for report in reports[::2]] == [1920] * 12
-        assert sum(report.from_disk for report in reports[::2]) >= 6 * 1920
+        assert [report.read for report in reports[::2]] == [1920] * 8
+        assert sum(report.from_disk for report in reports[::2]) >= 4 * 1920
         assert engine.stats().ram_bytes <= engine.stats().ram_budget
 
 

@@ -94,7 +94,7 @@ class Client:
 
     def step(self, tidy: int = 2) -> bool:
         worked = self.scheduler.step(self.now)
-        self.cells.tidy(self.now, tidy)
+        self.cells.tidy(self.now, tidy, self.scheduler.running)
         self.cells.check_integrity(self.scheduler.running)
         return worked
 

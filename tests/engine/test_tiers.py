@@ -14,7 +14,7 @@ from headstart.engine.cells import Bounds
 from headstart.engine.scheduler import Budget
 from headstart.engine.sequence import Sequence
 from headstart.errors import EngineFailed
-from headstart.types import CacheReport, Lost, Placed, StoredBlock, Ttl, Written
+from headstart.types import CacheReport, Lost, Placed, Plan, StoredBlock, Ttl, Written
 
 COLD = ROOMY._replace(hot_prefixes=0)
 HOUR = 3600.0
@@ -236,6 +236,111 @@ def test_a_tail_in_ram_behind_blocks_in_the_context(cut: int, stem: int, suffix:
     ask(client, (1, cut), (3, 300))
     report = ask(client, (1, cut), (2, stem), (4, suffix))
     assert report.read == cut + stem
+
+
+def test_what_was_left_to_a_sequence_that_goes_early_is_kept() -> None:
+    """A finished prompt is covered by one that still prefills; that one is cancelled, or the server stops."""
+    for stops in (False, True):
+        client = Client(disk=ModelDisk(), disk_blocks=1000)
+        assert client.disk is not None
+        first = client.send(prompt_of((1, 1280), (9, 3)), max_tokens=6, ends=(1280,))
+        while not first.started:
+            client.step(tidy=0)
+        second = client.send(prompt_of((1, 1280), (2, 6000), (9, 3)), max_tokens=2, ends=(1280, 7280))
+        while not first.finished:
+            client.step(tidy=0)
+        if stops:
+            client.scheduler.stop(EngineFailed("The server is shutting down."))
+            client.cells.save_all()
+            client.disk.settle()
+            assert len(client.disk.rows) == 10
+        else:
+            second.cancelled = True
+            client.step()
+            assert client.index.is_readable(first.plan.digest(1280), client.now)
+
+
+def test_a_prompt_that_is_being_answered_is_written_already() -> None:
+    """A long answer doesn't keep its prompt from the disk."""
+    client = Client(disk=ModelDisk(), disk_blocks=1000)
+    assert client.disk is not None
+    sequence = client.send(prompt_of((1, 2000), (9, 3)), max_tokens=60, ends=(2000,))
+    for _ in range(30):
+        client.step()
+        client.disk.settle()
+    assert not sequence.finished
+    assert len(client.disk.rows) == 16
+    client.run()
+    client.check_all()
+
+
+def test_nothing_stays_reserved() -> None:
+    """Preempted while its prefix is on its way from the disk, a prompt is placed again: when all is over, nothing is
+    promised."""
+    disk = ModelDisk()
+    client = Client(Bounds(4096 + 256, 3, 0, 0), 60, disk=disk, disk_blocks=100)
+    ask(client, (1, 2000))
+    restarted(client)
+    client.sent.clear()
+    disk.polls = 10**6
+    client.send(prompt_of((5, 1900)), max_tokens=700, ends=(1900,))
+    for _ in range(5):
+        client.step()
+    late = client.send(prompt_of((1, 2000), (6, 100)), max_tokens=2, ends=(2000, 2100))
+    while not client.scheduler.counters.preemptions and client.step():
+        assert late.report is None
+    disk.polls = 0
+    client.run()
+    client.now += 10 * HOUR
+    client.run()
+    tally = client.index.tally()
+    assert (tally.blocks, tally.promised_bytes, tally.unsafe_bytes) == (0, 0, 0)
+
+
+def test_what_fails_while_it_gets_its_place_fails_once() -> None:
+    """And those behind it are served."""
+    client = Client()
+    bad = client.send(prompt_of((2, 2000)))
+    reserve = client.index.reserve
+
+    def failing(plan: Plan, now: float) -> tuple[Plan, list[bytes]]:
+        if plan is bad.plan:
+            raise KeyError("a defect")
+        return reserve(plan, now)
+
+    client.index.reserve = failing  # type: ignore[method-assign]
+    with pytest.raises(KeyError):
+        client.step()
+    client.scheduler.fail(EngineFailed("it broke"), client.now)
+    client.sent.clear()
+    assert bad.finished
+    client.send(prompt_of((1, 2000)))
+    client.run()
+    client.check_all()
+
+
+def test_what_is_promised_takes_the_room_of_what_is_brought_back() -> None:
+    """RAM for 40 blocks: 25 of a prompt that waits for the rest of it from a slow disk; another's 20 find room."""
+    disk = ModelDisk()
+    client = Client(Bounds(16_384, 4, 0, 0), ram_blocks=40, disk=disk, disk_blocks=1000)
+    ask(client, (1, 3200))
+    ask(client, (1, 3200), (2, 2048))
+    restarted(client)
+    ask(client, (1, 3200))
+    disk.polls = 10**6
+    client.send(prompt_of((1, 3200), (2, 2048), (9, 3)), ends=(3200, 5248))
+    client.step()
+    other = client.send(prompt_of((5, 2560), (9, 3)), max_tokens=2, ends=(2560,))
+    while not other.finished:
+        client.step(64)
+    for _ in range(3):
+        client.step(64)
+    assert other.report is not None
+    assert other.report.written.tokens == 2560
+    assert client.index.is_readable(other.plan.digest(2560), client.now)
+    disk.polls = 0
+    client.run()
+    client.check_all()
 
 
 class Keeping(RuleBasedStateMachine):

@@ -83,7 +83,7 @@ async def test_a_block_anywhere_in_a_prefix_is_noticed(kind: Kind) -> None:
 @pytest.mark.contract("B4", "P1", note="on models whose state can't be cut, and with a sliding window")
 @pytest.mark.parametrize("generation", ["interval", "breakpoint"])
 async def test_conversations_answer_as_without_a_cache(kind: Kind, site: Site, generation: str) -> None:
-    """Nine conversations of three turns on three stems, four at once, with little room in the context and RAM for some;
+    """Six conversations of three turns on three stems, four at once, with little room in the context and RAM for some;
     then all of their last turns again behind a restart."""
     rng = np.random.default_rng(3)
     stems = [random_tokens(rng, 1500) for _ in range(3)]
@@ -104,16 +104,16 @@ async def test_conversations_answer_as_without_a_cache(kind: Kind, site: Site, g
 
     settings = config(context_cells=6144, max_sequences=3, hot_prefixes=2, hot_cells=3072, ram_cache="6MiB")
     async with site.engine(settings) as engine:
-        last = await asyncio.gather(*(converse(engine, number) for number in range(9)))
+        last = await asyncio.gather(*(converse(engine, number) for number in range(6)))
         assert engine.stats().ram_bytes <= engine.stats().ram_budget
     hits = sum(report.read > 0 for report in reports)
     site.now += HOUR / 4
     async with site.engine(settings) as engine:
         again = await asyncio.gather(*(kind.reference.ask(engine, each) for each in last))
-    print(f"{kind.name} {generation}: {hits} of 27 hit, then {[report.from_disk for report in again]}", end="; ")
+    print(f"{kind.name} {generation}: {hits} of 18 hit, then {[report.from_disk for report in again]}", end="; ")
     print(f"largest {kind.reference.largest:.5f}, refused {sum(report.refused > 0 for report in reports)}")
-    assert hits > 12
-    assert sum(report.from_disk > 0 for report in again) > 4
+    assert hits > 9
+    assert sum(report.from_disk > 0 for report in again) > 3
     assert generation == "interval" or any(report.read % 128 for report in reports)
 
 

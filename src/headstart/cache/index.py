@@ -48,6 +48,11 @@ class PrefixIndex(BlockTree):
                 return Lost(boundary, "expired" if expired else gone.fate)
         return None
 
+    def is_entry(self, digest: bytes) -> bool:
+        """Whether an entry ends with this block."""
+        block = self._blocks.get(digest)
+        return block is not None and block.written is not None
+
     def is_readable(self, digest: bytes, now: float) -> bool:
         """Whether the entry that ends with this block lives."""
         block = self._blocks.get(digest)

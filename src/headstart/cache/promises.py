@@ -16,6 +16,9 @@ from typing import NamedTuple
 
 from headstart.cache.deadlines import Deadlines
 
+AT_ONCE = 2_000
+"""Promises that are ended in one go: some milliseconds."""
+
 
 class PromiseBudget(NamedTuple):
     """Bytes: `disk` of all promises that may be there, `ram` of those that are not, or not yet, on disk. `share`: of
@@ -135,9 +138,9 @@ class Promises:
         return promise is not None and promise.until > 0 and promise.durable
 
     def settle(self, now: float) -> list[bytes]:
-        """End the promises whose time is up."""
-        ended = []
-        while (digest := self._deadlines.due(now)) is not None:
+        """End the promises whose time is up, some at a time."""
+        ended: list[bytes] = []
+        while len(ended) < AT_ONCE and (digest := self._deadlines.due(now)) is not None:
             ended.append(digest)
             self.end(digest)
         return ended

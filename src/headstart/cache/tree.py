@@ -107,13 +107,21 @@ class BlockTree:
         while self._stored_bytes + size > self.budget:
             victim = self._retention.take()
             if victim is None and relied_on:
-                victim = next((d for d, b in self._blocks.items() if b.size and b.disk and d not in self._pins), None)
+                victim = self._dispensable()
             if victim is None or victim == digest:
                 break
             self._unstore(victim)
         if not relied_on and victim != digest:
             self._retention.withhold(digest)
         return self._stored_bytes + size <= self.budget
+
+    def _dispensable(self) -> bytes | None:
+        """A copy in RAM that can go for a promise though something needs it: another is on disk, or nothing hangs from
+        it and somebody who brings it back will have to compute it."""
+        there = [(digest, block) for digest, block in self._blocks.items() if block.size]
+        copies = (digest for digest, block in there if block.disk)
+        leaves = (d for d, block in there if not block.kids and not self.promises.is_unsafe(d))
+        return next(copies, None) or next(leaves, None)
 
     def pin(self, digests: Iterable[bytes]) -> None:
         """These are being brought back: they stay in RAM until they are `unpin`ned."""

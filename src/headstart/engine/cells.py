@@ -33,8 +33,8 @@ TILE, FEWEST = 64, 20
 """llama.cpp's attention on a CPU takes 64 tokens at once, and fewer one by one: 20 to 63 of them take longer than 64,
 up to three times as long. So where as few are left of a prompt, some before them are computed again."""
 
-AT_ONCE = 64
-"""Blocks brought back per step: what others who decode may have to wait for."""
+AT_ONCE = 32 * 2**20
+"""Bytes brought back per step: what others who decode may have to wait for."""
 
 
 class Resident:
@@ -88,7 +88,7 @@ class Cells:
         self.index.read(plan, read, now)
         promotion.pin(self.index)  # before room is made for it
         if sequence.report is None:
-            sequence.plan, sequence.reserved = self.index.reserve(plan, now)
+            self.reserve(sequence, now)
         if not self._slots:
             self.evict(self.residents[0])
         sequence.slot, sequence.promotion = self._slots.pop(), promotion
@@ -97,12 +97,15 @@ class Cells:
         needed = pages_for(sequence.length) + 1 - len(sequence.pages)
         if not self.make_room(needed):
             self.let_go(sequence)
-            if sequence.report is None:
-                self.index.unreserve(sequence.reserved)
-                sequence.plan, sequence.reserved = plan, []
             return False
         sequence.pages += self.pool.take(needed)
         return True
+
+    def reserve(self, sequence: Sequence, now: float) -> None:
+        """Have promised what it asks to write, as far as there is room: in place of what was before."""
+        self.index.unreserve(sequence.reserved)
+        sequence.plan, sequence.reserved = self.index.reserve(sequence.asked, now)
+        self.tiers.drop()
 
     def promote(self, sequence: Sequence, now: float) -> CacheReport | None:
         """Bring more of what is read back from RAM and disk; the report once nothing is left to come. What is read may
@@ -112,7 +115,7 @@ class Cells:
         promotion.fetch_ahead(sequence.computed, self.tiers)
         there: list[tuple[Piece, State]] = []
         missing: Piece | None = None
-        for piece in islice(promotion.pieces(sequence.computed), AT_ONCE):
+        for piece in islice(promotion.pieces(sequence.computed), max(AT_ONCE // self.index.weigh(BLOCK_TOKENS), 1)):
             data = promotion.state(piece, self.tiers)
             if data is None:
                 missing = piece
@@ -124,6 +127,7 @@ class Cells:
         if sequence.computed >= promotion.goal:
             return self._promoted(sequence, promotion.read, now)
         self.hold_computed(sequence, now)
+        self._keep_loaded(sequence)
         if missing is not None and not promotion.waiting(missing):
             reads = promotion.plan.reads
             shorter = reads[: bisect_right(reads, sequence.computed)]
@@ -151,11 +155,11 @@ class Cells:
             self.context.keep(sequence.slot, sequence.computed)
         there = max(min(sequence.computed, read) - promotion.shared, 0)
         from_disk = min(promotion.from_disk, there)
-        self._end_promotion(sequence)
+        sequence.promotion = None
         self.hold_computed(sequence, now)
-        for piece, data in promotion.loaded:
-            if piece.stop <= sequence.holding.stop and not self.index.is_stored(piece.digest):
-                self.tiers.keep(piece.digest, data)
+        sequence.promotion = promotion
+        self._keep_loaded(sequence)
+        self._end_promotion(sequence)
         plan = sequence.plan
         return CacheReport(
             read=read,
@@ -168,6 +172,15 @@ class Cells:
             waited=sequence.waited,
             lost=promotion.lost,
         )
+
+    def _keep_loaded(self, sequence: Sequence) -> None:
+        """Have in RAM, too, what came from disk and is held now."""
+        promotion = sequence.promotion
+        assert promotion is not None
+        for piece, data in promotion.loaded:
+            if piece.stop <= sequence.holding.stop and not self.index.is_stored(piece.digest):
+                self.tiers.keep(piece.digest, data)
+        promotion.loaded.clear()
 
     def _end_promotion(self, sequence: Sequence) -> None:
         if sequence.promotion is not None:
@@ -202,8 +215,8 @@ class Cells:
         """A sequence leaves: what is computed of its prompt becomes a resident, unless others hold all of it."""
         self._end_promotion(sequence)
         holding = sequence.holding
-        if not any(boundary <= holding.stop for boundary in sequence.plan.writes[:1]):
-            self.let_go(sequence)  # too short to be read
+        if not any(self.index.is_entry(digest) for digest in holding.digests):
+            self.let_go(sequence)  # nothing of it can be read
             return
         covered = any(other.holding.covers(holding) for other in running if other is not sequence)
         for resident in list(self.residents):
@@ -311,17 +324,21 @@ class Cells:
 
     # --------------------------------------------------------------------------------------- behind the answers
 
-    def tidy(self, now: float, blocks: int) -> bool:
-        """Write up to `blocks` blocks of residents to RAM, keep the hot ones within bounds, and drop what has expired;
-        False if nothing is left to do."""
+    def tidy(self, now: float, blocks: int, running: Ordered[Sequence] = ()) -> bool:
+        """Write up to `blocks` blocks to RAM, of residents and of promised prompts being answered; keep the hot
+        ones within bounds, and drop what has expired. False if nothing is left to do."""
         self.tiers.tidy(now)
         for resident in list(self.residents):
             if not any(self.index.is_needed(digest, now) for digest in resident.holding.leaves):
                 self.evict(resident, save=self.index.is_needed(resident.pieces[0].digest, now))
         surplus = self._surplus()
-        for resident in self.residents if surplus is None else (surplus,):
-            if resident.saved < len(resident.pieces):
-                self._save(resident, blocks)
+        answered = [s for s in running if s.started and s.plan.asks_promise]
+        for sequence in answered:
+            sequence.pieces = sequence.pieces or tuple(sequence.holding.pieces())
+        holders: list[Resident | Sequence] = [*self.residents, *answered] if surplus is None else [surplus]
+        for holder in holders:
+            if holder.saved < len(holder.pieces):
+                self._save(holder, blocks)
                 return True
         if surplus is not None:
             self.evict(surplus)
@@ -332,17 +349,17 @@ class Cells:
         for resident in self.residents:
             self._save(resident, len(resident.pieces))
 
-    def _save(self, resident: Resident, limit: int) -> None:
-        while resident.saved < len(resident.pieces) and limit:
-            digest, start, stop = resident.pieces[resident.saved]
+    def _save(self, holder: Resident | Sequence, limit: int) -> None:
+        while holder.saved < len(holder.pieces) and limit:
+            digest, start, stop = holder.pieces[holder.saved]
             if not self.index.is_stored(digest):
                 limit -= 1
-                kept = self.tiers.keep(digest, self.context.save(resident.slot, start, stop))
-                if not kept and not self.index.is_on_disk(digest):
-                    resident.saved = len(resident.pieces)  # no room for it, so none for those that follow it
+                kept = self.tiers.keep(digest, self.context.save(holder.slot, start, stop))
+                if not (kept or self.index.is_on_disk(digest) or stop % BLOCK_TOKENS):
+                    holder.saved = len(holder.pieces)  # no room for it, so none for those that hang from it
                     return
             self.tiers.write_behind(digest)
-            resident.saved += 1
+            holder.saved += 1
 
     def check_integrity(self, running: Ordered[Sequence]) -> None:
         """Assert what must hold between steps; run by tests."""

@@ -239,7 +239,7 @@ class EmbeddedEngine:
                 worked = self._scheduler.step(began)
                 self._publish()
                 self._note_pace(running, self._clock() - began)
-                more = self._cells.tidy(self._clock(), BLOCKS_BETWEEN_STEPS)
+                more = self._cells.tidy(self._clock(), BLOCKS_BETWEEN_STEPS, self._scheduler.running)
                 self._tell(began)
             except Exception as error:  # the process's edge: whatever it was, the next request is served
                 log.exception("The engine failed; running requests end with an error and the cache starts empty.")
@@ -251,11 +251,14 @@ class EmbeddedEngine:
         self._receive(wait=False)
         self._scheduler.stop(EngineFailed("The server is shutting down."))
         self._publish()
-        if self._disk is not None:
-            self._cells.save_all()
-            self._cells.tiers.note()
-            self._disk.close()
-        self._context.close()
+        try:
+            if self._disk is not None:
+                self._cells.save_all()
+                self._cells.tiers.note()
+        finally:
+            if self._disk is not None:
+                self._disk.close()
+            self._context.close()
 
     def _tell(self, now: float) -> None:
         """Leave figures for `headstart cache stats`, now and then."""

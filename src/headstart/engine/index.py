@@ -24,6 +24,9 @@ class Index(Protocol):
     def lost(self, plan: Plan, read: int, now: float) -> Lost | None:
         """The longest one beyond `read` that could be once, and what became of it."""
 
+    def is_entry(self, digest: bytes) -> bool:
+        """Whether an entry ends with this block, that lives or has lived."""
+
     def is_readable(self, digest: bytes, now: float) -> bool:
         """Whether the entry that ends with this block lives."""
 

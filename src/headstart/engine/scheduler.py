@@ -53,6 +53,7 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.counters = Counters()
+        self._placing: Sequence | None = None
 
     def step(self, now: float) -> bool:
         """Compute one batch; False if there was nothing to do but to wait."""
@@ -74,13 +75,15 @@ class Scheduler:
     def fail(self, error: RequestError, now: float) -> None:
         """Computing failed: end what runs (or was being placed) with `error`, forget all state, and let those who wait
         start afresh."""
-        for sequence in (*self.running, *(s for s in self.waiting if s.slot >= 0)):
+        for sequence in (*self.running, *(s for s in self.waiting if s.slot >= 0 or s is self._placing)):
             sequence.end(error)
             sequence.leave()
         self.running.clear()
         self.waiting = deque(s for s in self.waiting if not s.finished)
         for sequence in self.waiting:
             sequence.reserved = []
+            if sequence.report is not None:  # its client knows what is written
+                self.cells.reserve(sequence, now)
         self.cells.clear(now)
 
     def stop(self, error: RequestError) -> None:
@@ -108,6 +111,7 @@ class Scheduler:
             read = self.cells.index.match(sequence.plan, now)
             if self._must_wait(sequence, read):
                 continue  # for another's prefill: those behind may pass
+            self._placing = sequence
             if not self.cells.place(sequence, read, self.running, now):
                 return  # for cells: no one passes, so that long prompts get their turn
             self.waiting.remove(sequence)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.engine.context import Sampler, Vocabulary
-from headstart.engine.holding import Holding
+from headstart.engine.holding import Holding, Piece
 from headstart.engine.pages import Page, pages_for
 from headstart.engine.promotion import Promotion
 from headstart.engine.sampling import token_logprob
@@ -36,7 +36,8 @@ class Sequence:
 
     While `length - computed` is 1 and the prompt is computed it decodes; else it prefills. A sequence that lost its
     cells (preemption) simply has `computed` 0 again: prompt and output so far are prefilled like any prompt. While what
-    it reads is brought back, `promotion` says how far that is; `reserved` is what the index has promised it.
+    it reads is brought back, `promotion` says how far that is. `plan` is what the index could promise of what was
+    `asked`, and `reserved` for it. The first `saved` of its prompt's `pieces` are outside the context, too.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Sequence:
         max_tokens: int,
         emit: Callable[[Event | RequestError], None],
     ) -> None:
-        self.plan = plan
+        self.plan = self.asked = plan
         self.prompt_length = self.length = len(prompt)
         self.tokens = np.empty(len(prompt) + max_tokens, np.int32)
         self.tokens[: len(prompt)] = prompt
@@ -60,6 +61,8 @@ class Sequence:
         self.report: CacheReport | None = None
         self.promotion: Promotion | None = None
         self.reserved: list[bytes] = []
+        self.pieces: tuple[Piece, ...] = ()
+        self.saved = 0
         self.cancelled = False
         self.finished = False
         self.started = False
@@ -127,6 +130,7 @@ class Sequence:
     def leave(self) -> None:
         """It no longer holds anything in the context."""
         self.pages, self.slot, self.computed, self.holding, self.promotion = [], -1, 0, Holding(self.plan), None
+        self.pieces, self.saved = (), 0
 
     def end(self, error: RequestError | None = None) -> None:
         """It will not be computed again; `error` says so to the client."""

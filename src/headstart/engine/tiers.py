@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from headstart.engine.blocks.base import Disk, State
 from headstart.engine.blocks.ram import RamTier
 from headstart.engine.index import Index
 
 NOTED_SECONDS = 1.0
 """How often it is noted on disk which entries were used: what a crash may lose of that."""
+RETRY_SECONDS = 10.0
+"""How often what could not be written is tried again."""
 FLUSH_SECONDS = 20.0
 
 
@@ -18,13 +22,15 @@ class Tiers:
     def __init__(self, index: Index, disk: Disk | None = None) -> None:
         self.index, self.disk = index, disk
         self.ram = RamTier()
-        self._noted = 0.0
+        self._under_way: Counter[bytes] = Counter()
+        self._noted = self._retried = 0.0
 
     def load(self, now: float) -> None:
         """Know again what is on disk."""
         if self.disk is not None:
             self.disk.flush(FLUSH_SECONDS)
             self.disk.completed()
+            self._under_way.clear()
             self.index.restore(self.disk.load(), now)
             self.drop()
 
@@ -40,6 +46,7 @@ class Tiers:
         """Have a block of RAM written to disk, if it is to be there."""
         block = self.index.begin_writing(digest) if self.disk is not None else None
         if self.disk is not None and block is not None:
+            self._under_way[digest] += 1
             self.disk.write(block, self.ram.get(digest))
 
     def tidy(self, now: float) -> None:
@@ -51,7 +58,10 @@ class Tiers:
 
     def _attend(self, disk: Disk, now: float) -> None:
         for digest, done in disk.completed():
-            self.index.saved(digest, done=done)
+            self._under_way[digest] -= 1
+            if not self._under_way[digest]:  # else it was dropped meanwhile, and is written anew
+                del self._under_way[digest]
+                self.index.saved(digest, done=done)
         for selection in disk.commands():
             if not selection.expired_only:
                 self.index.purge(selection.owns)
@@ -59,6 +69,8 @@ class Tiers:
         if abs(now - self._noted) >= NOTED_SECONDS:
             self._noted = now
             self.note()
+        if abs(now - self._retried) >= RETRY_SECONDS:
+            self._retried = now
             for digest in self.index.unsaved():
                 if self.index.is_stored(digest):
                     self.write_behind(digest)

@@ -103,6 +103,8 @@ class CacheDirectory:
         """Close every tier, and let others have the directory: as the end of the last tier does."""
         for tier in list(self._tiers):
             tier.close()
+        if self._tiers:
+            return  # one of them is still at it
         if self._lock >= 0:
             self._catalogue.close()
             os.close(self._lock)

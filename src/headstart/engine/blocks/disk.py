@@ -26,6 +26,8 @@ from headstart.types import StoredBlock
 log = logging.getLogger(__name__)
 
 LOADERS = 2
+LAST_SECONDS = 1.0
+"""What a thread is given to end what it does just now."""
 BATCH_SECONDS = 0.05
 """What is written within this time has its rows in one transaction."""
 LOOK_SECONDS = 1.0
@@ -109,7 +111,10 @@ class DiskTier:
             found = [record for record in records if record.block.digest in self._held]
         else:
             found = [record for record in records if place.sizes.get(record.name) == record.size + OVERHEAD]
-        kept = unexpired(rooted(found), self._clock())
+        whole = rooted(found)
+        if lost := len(names) + (0 if self._loaded else len(records) - len(whole)):
+            log.warning("Blocks of the disk cache are damaged or missing: %d can't be used.", lost)
+        kept = unexpired(whole, self._clock())
         left = {record.name for record in kept}
         gone = [name for name in (*names, *rows) if name not in left]
         changed = [record for record in kept if record != rows[record.name]]
@@ -212,11 +217,16 @@ class DiskTier:
         self.flush(timeout)
         with self._lock:
             self._closing = True
+            if self._pending:
+                blocks, size = len(self._pending), self._pending_bytes / 1e6
+                log.warning("The disk is too slow: %d blocks (%.0f MB) are given up unwritten.", blocks, size)
+            self._tasks.clear()
             self._work.notify_all()
             self._loads.notify_all()
         for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()) + 0.1)
-        self._place.left(self)
+            thread.join(max(0.0, deadline - time.monotonic()) + LAST_SECONDS)
+        if not any(thread.is_alive() for thread in self._threads):  # else nobody else may have the directory yet
+            self._place.left(self)
 
     def _hand(self, task: Task) -> None:
         if not self._closing:
@@ -230,8 +240,12 @@ class DiskTier:
         writer, looked = self._writer, 0.0
         while self._await_work():
             began, taken = time.monotonic(), 0
-            while self._tasks and not writer.full and time.monotonic() - began < BATCH_SECONDS:
-                writer.carry_out(self._tasks.popleft())
+            while not writer.full and time.monotonic() - began < BATCH_SECONDS:
+                with self._lock:
+                    task = self._tasks.popleft() if self._tasks else None
+                if task is None:
+                    break
+                writer.carry_out(task)
                 taken += 1
             writer.commit()
             with self._lock:
@@ -286,7 +300,7 @@ class DiskTier:
         name = self._files.name(fingerprint, digest)
         try:
             return self._files.read(name, address(fingerprint, digest, stop), size)
-        except (Damaged, OSError, MemoryError) as error:
+        except Exception as error:  # the thread's edge: whatever it was, somebody waits for the end
             reason = error.strerror or error if isinstance(error, OSError) else error
             damaged = isinstance(error, Damaged | FileNotFoundError)
             with self._lock:

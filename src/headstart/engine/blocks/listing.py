@@ -54,7 +54,7 @@ class Entry(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What is held. `tokens` are those of all blocks, each once; `shared` those of all prefixes that no other one goes on
+    """What is held. `tokens` are those of all blocks, each once; `shared` those of the prefixes that no other goes on
     from: divided by `tokens`, how many of them a token serves on average."""
 
     blocks: int = 0

@@ -139,8 +139,8 @@ class Writer:
             return
         try:
             self._files.write(name, address(fingerprint, block.digest, block.stop), job.data)
-        except OSError as error:
-            self._note_blocks(error.strerror or str(error))
+        except Exception as error:  # the thread's edge: whatever it was, the next block may do
+            self._note_blocks(getattr(error, "strerror", None) or str(error) or type(error).__name__)
             self._end(job, False)
             return
         if (older := changes.jobs.pop(name, None)) is not None:
@@ -159,7 +159,7 @@ class Writer:
             with catalogue.write():
                 catalogue.delete(changes.deletes)
                 catalogue.put(place.model, place.fingerprint, changes.puts.values())
-        except (sqlite3.Error, OSError, ValueError) as error:
+        except Exception as error:  # the thread's edge
             self._fail(error)
             return
         self._changes = Changes()
