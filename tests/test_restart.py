@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx2
 import pytest
+from tests.engine.plain_model import write_plain_model
 
 from headstart.cli.process import ServerProcess, free_port
 
@@ -24,19 +26,43 @@ TEXTS = tuple(
 )
 
 
+TIE = 0.2
+"""Two tokens whose log-probabilities differ by less are as good as equal: llama.cpp rounds (`test_embedded.TOLERANCE`),
+and even without any cache the same prompt may be answered by either."""
+
+
+class Token(NamedTuple):
+    """One of an answer: its log-probability, and how far the next one is behind it."""
+
+    text: str
+    logprob: float
+    ahead: float
+
+
 class Answer(NamedTuple):
     """What was said, and the tokens of the prompt that were read and those that could be."""
 
-    text: str
+    tokens: tuple[Token, ...]
     read: int
     longest: int
 
+    def agrees(self, right: Answer) -> bool:
+        """Whether it is the same, up to the first tie."""
+        for ours, theirs in zip(self.tokens, right.tokens, strict=False):
+            if ours.text != theirs.text:
+                return theirs.ahead < TIE
+            if abs(ours.logprob - theirs.logprob) > TIE:
+                return False
+        return bool(self.tokens)
+
 
 @pytest.fixture
-def data(tiny_path: Path, tmp_path: Path) -> Path:
+def data(tmp_path: Path) -> Path:
     """A data directory and its configuration."""
+    model = tmp_path / "plain.gguf"
+    write_plain_model(model)
     (tmp_path / "headstart.toml").write_text(
-        f"[[models]]\nname = 'm'\nfile = '{tiny_path}'\n[engine]\nkv_type = 'f32'\nmax_sequences = 4\n"
+        f"[[models]]\nname = 'm'\nfile = '{model}'\n[engine]\nkv_type = 'f32'\nmax_sequences = 4\n"
         "context_cells = 12288\nhot_cells = 4096\nram_cache = '256MiB'\ndisk_cache = '512MiB'\n"
     )
     return tmp_path
@@ -60,19 +86,23 @@ def served(data: Path) -> Iterator[ServerProcess]:
 
 async def ask(process: ServerProcess, text: str, key: str = "") -> Answer | None:
     """One request; None if the server is gone before it is answered. Under a key of its own it finds nothing."""
-    body = {"model": "m", "input": text, "temperature": 0, "max_output_tokens": 8, "prompt_cache_retention": "24h"}
+    body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": text}], "temperature": 0}
+    body |= {"max_completion_tokens": 8, "logprobs": True, "top_logprobs": 2, "prompt_cache_retention": "24h"}
     body |= {"prompt_cache_key": key, "prompt_cache_retention": "in_memory"} if key else {}
     async with httpx2.AsyncClient(timeout=60, verify=False) as client:
         try:
-            response = await client.post(f"{process.base_url}/responses", json=body)
+            response = await client.post(f"{process.base_url}/chat/completions", json=body)
         except httpx2.HTTPError:
             return None
     if response.status_code != 200:
         return None
     answer = response.json()
-    usage = answer["usage"]
-    said = "".join(part["text"] for item in answer["output"] for part in item["content"])
-    return Answer(said, usage["input_tokens_details"]["cached_tokens"], usage["input_tokens"] // 128 * 128)
+    usage, tokens = answer["usage"], []
+    for token in answer["choices"][0]["logprobs"]["content"]:
+        first, second = (each["logprob"] for each in token["top_logprobs"])
+        tokens.append(Token(token["token"], first, first - second))
+    longest = usage["prompt_tokens"] // 128 * 128
+    return Answer(tuple(tokens), usage["prompt_tokens_details"]["cached_tokens"], longest)
 
 
 async def ask_all(process: ServerProcess, kill: tuple[int, float] | None = None) -> list[Answer | None]:
@@ -87,11 +117,11 @@ async def ask_all(process: ServerProcess, kill: tuple[int, float] | None = None)
     return list(await asyncio.gather(*asking))
 
 
-async def right_answers(process: ServerProcess) -> dict[str, str]:
+async def right_answers(process: ServerProcess) -> dict[str, Answer]:
     """What is said to each without a cache."""
     answers = {text: await ask(process, text, key=f"alone-{number}") for number, text in enumerate(TEXTS)}
     assert all(answer is not None and not answer.read for answer in answers.values())
-    return {text: answer.text for text, answer in answers.items() if answer is not None}
+    return {text: answer for text, answer in answers.items() if answer is not None}
 
 
 @pytest.mark.contract("I10", "I11", note="killed at any instant")
@@ -106,10 +136,12 @@ def test_killed_at_any_instant(data: Path) -> None:
     with served(data) as process:
         runs.append(asyncio.run(ask_all(process)))
         right = asyncio.run(right_answers(process))
+    alike = [right[one].agrees(right[other]) for one, other in combinations(TEXTS, 2)]
+    assert sum(alike) < 0.3 * len(alike), f"{sum(alike)} of {len(alike)}: a comparison would show nothing"
     for text, answers in zip(TEXTS, zip(*runs, strict=True), strict=True):
         given = [answer for answer in answers if answer is not None]
         assert given
-        assert {answer.text for answer in given} == {right[text]}
+        assert all(answer.agrees(right[text]) for answer in given)
         reads = [answer.read for answer in given]
         assert reads == sorted(reads), "it had been promised"
     answered = sum(answer is not None for answers in runs[:-1] for answer in answers)
@@ -129,7 +161,9 @@ def test_a_server_that_is_stopped_keeps_all_it_promised(data: Path) -> None:
     with served(data) as process:
         for before, after in zip(first, asyncio.run(ask_all(process)), strict=True):
             assert before is not None
-            assert after == before._replace(read=before.longest)
+            assert after is not None
+            assert after.agrees(before)
+            assert after.read == after.longest
 
 
 def test_a_second_server_on_the_same_data_is_refused(data: Path) -> None:

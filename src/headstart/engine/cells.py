@@ -127,7 +127,7 @@ class Cells:
         if sequence.computed >= promotion.goal:
             return self._promoted(sequence, promotion.read, now)
         self.hold_computed(sequence, now)
-        self._keep_loaded(sequence)
+        self._keep_loaded(sequence, promotion)
         if missing is not None and not promotion.waiting(missing):
             reads = promotion.plan.reads
             shorter = reads[: bisect_right(reads, sequence.computed)]
@@ -155,11 +155,9 @@ class Cells:
             self.context.keep(sequence.slot, sequence.computed)
         there = max(min(sequence.computed, read) - promotion.shared, 0)
         from_disk = min(promotion.from_disk, there)
-        sequence.promotion = None
-        self.hold_computed(sequence, now)
-        sequence.promotion = promotion
-        self._keep_loaded(sequence)
         self._end_promotion(sequence)
+        self.hold_computed(sequence, now)
+        self._keep_loaded(sequence, promotion)
         plan = sequence.plan
         return CacheReport(
             read=read,
@@ -173,10 +171,8 @@ class Cells:
             lost=promotion.lost,
         )
 
-    def _keep_loaded(self, sequence: Sequence) -> None:
+    def _keep_loaded(self, sequence: Sequence, promotion: Promotion) -> None:
         """Have in RAM, too, what came from disk and is held now."""
-        promotion = sequence.promotion
-        assert promotion is not None
         for piece, data in promotion.loaded:
             if piece.stop <= sequence.holding.stop and not self.index.is_stored(piece.digest):
                 self.tiers.keep(piece.digest, data)

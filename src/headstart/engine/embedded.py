@@ -254,7 +254,7 @@ class EmbeddedEngine:
         try:
             if self._disk is not None:
                 self._cells.save_all()
-                self._cells.tiers.note()
+                self._cells.tiers.finish()
         finally:
             if self._disk is not None:
                 self._disk.close()

@@ -64,9 +64,9 @@ class Promotion:
         if tiers.disk is None:
             return
         for piece in self.pieces(computed):
-            ahead += index.weigh(piece.stop - piece.start)
-            if self._fetches and ahead > FETCHED_AHEAD:
+            if ahead > FETCHED_AHEAD:
                 return
+            ahead += index.weigh(piece.stop - piece.start)
             digest = piece.digest
             if digest not in self._fetches and not index.is_stored(digest) and index.is_on_disk(digest):
                 self._fetches[digest] = tiers.disk.fetch(digest)

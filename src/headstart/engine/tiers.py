@@ -56,12 +56,28 @@ class Tiers:
         self.index.expire(now)
         self.drop()
 
-    def _attend(self, disk: Disk, now: float) -> None:
+    def finish(self) -> None:
+        """Before the end: what could not be written is tried once more, and all that was used is noted."""
+        if self.disk is not None:
+            self.disk.flush(FLUSH_SECONDS)
+            self._settle(self.disk)
+            self._retry()
+            self.note()
+
+    def _settle(self, disk: Disk) -> None:
         for digest, done in disk.completed():
             self._under_way[digest] -= 1
             if not self._under_way[digest]:  # else it was dropped meanwhile, and is written anew
                 del self._under_way[digest]
                 self.index.saved(digest, done=done)
+
+    def _retry(self) -> None:
+        for digest in self.index.unsaved():
+            if self.index.is_stored(digest):
+                self.write_behind(digest)
+
+    def _attend(self, disk: Disk, now: float) -> None:
+        self._settle(disk)
         for selection in disk.commands():
             if not selection.expired_only:
                 self.index.purge(selection.owns)
@@ -71,9 +87,7 @@ class Tiers:
             self.note()
         if abs(now - self._retried) >= RETRY_SECONDS:
             self._retried = now
-            for digest in self.index.unsaved():
-                if self.index.is_stored(digest):
-                    self.write_behind(digest)
+            self._retry()
 
     def note(self) -> None:
         """Have noted on disk what was used."""
