@@ -308,6 +308,39 @@ def test_a_write_that_cannot_be_promised_says_so(
     assert "--disk-cache" in refused["remedy"]
 
 
+def test_a_disk_that_is_nearly_full_is_left_alone(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promises are then made in memory, not refused."""
+    monkeypatch.setattr(server, "default_disk", lambda path, there: 0)
+    served = (ModelConfig(name="m", file=str(tiny_path)),)
+    pipeline = server.build_pipeline(
+        Config(data_dir=str(tmp_path), models=served, engine=EngineConfig(context_cells=4096, ram_cache="1GiB"))
+    )
+    stats = pipeline.models["m"].engine.stats()
+    asyncio.run(server.close_engines(pipeline))
+    assert (stats.disk_budget, stats.promised_budget) == (0, 3 * 2**28)
+
+
+def test_what_is_on_disk_of_other_models_counts(
+    tiny_path: Path, serve: Callable[[ASGIApp], AbstractContextManager[str]], tmp_path: Path
+) -> None:
+    """Another template, another type of keys and values: its blocks stay for their time, and leave less room."""
+    served = (ModelConfig(name="m", file=str(tiny_path)),)
+    budgets = []
+    for kv_type in ("f16", "f32"):
+        engine = EngineConfig(context_cells=4096, disk_cache="64MiB", kv_type=kv_type)  # type: ignore[arg-type]
+        config = Config(data_dir=str(tmp_path), models=served, engine=engine)
+        pipeline = server.build_pipeline(config)
+        budgets.append(pipeline.models["m"].engine.stats().disk_budget)
+        with serve(server.build_app(config, pipeline, server.prepare(config), server.open_store(config))) as address:
+            body = {"model": "m", "input": INSTRUCTIONS, "max_output_tokens": 2}
+            assert httpx2.post(f"{address}/v1/responses", json=body).json()["object"] == "response"
+        asyncio.run(server.close_engines(pipeline))
+    assert budgets[0] == 64 * 2**20
+    assert 0 < budgets[0] - budgets[1] < 8 * 2**20
+
+
 def test_a_second_process_on_one_data_directory_is_refused(tiny_path: Path, tmp_path: Path) -> None:
     """It says what to do instead; without a disk cache there is nothing to quarrel about."""
     served = (ModelConfig(name="m", file=str(tiny_path)),)

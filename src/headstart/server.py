@@ -180,7 +180,7 @@ def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
             engine, prompts = engines[model.file]
             created = int(time.time())
             served.append(ServedModel(model.name, model.generation, engine, prompts, rules[model.generation], created))
-        if disk is not None:  # what is left there is of other models, and goes when its time is up
+        if disk is not None and budget.disk:  # what is left there is of other models, and goes when its time is up
             for index in indexes:
                 index.promises.budget = budget._replace(disk=max(budget.disk - disk.size // len(indexes), 1))
         undo.pop_all()  # the engines close it
