@@ -49,6 +49,8 @@ def server(*options: str, data_dir: Path = DATA) -> Iterator[Server]:
     model, there = demo_model(), demo_model_path(data_dir)
     if not there.exists():
         there.symlink_to(model)
+    if data_dir == DATA and "--disk-cache" not in options:  # what is cold there is to be cold in every run
+        options = (*options, "--disk-cache", "0")
     process = ServerProcess(data_dir, *options)
     try:
         for _ in process.starting():

@@ -85,7 +85,7 @@ def server(console: Console, data_dir: Path) -> Iterator[str]:
     from headstart.cli.process import ServerProcess
     from headstart.engine.demo_model import demo_model_path
 
-    process = ServerProcess(data_dir)
+    process = ServerProcess(data_dir, "--disk-cache", "0")  # the first request is to be cold in every run
     try:
         with console.status("") as status:
             for waited in process.starting():
