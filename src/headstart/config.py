@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
+import stat
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +16,7 @@ import msgspec
 from headstart.errors import StartError
 from headstart.types import Generation, Retention
 
+SECRET_BYTES = 32
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -38,6 +43,26 @@ def make_data_dir(path: Path) -> None:
         raise StartError(
             f"The data directory {path} can't be made: {error.strerror or error}. Name another with --data-dir."
         ) from error
+
+
+def own_secret(path: Path, what: str) -> bytes:
+    """A file's 32 secret bytes, made on first use, readable by its owner alone. `what` it is called in the `StartError`
+    if it can't be used."""
+    try:
+        if not path.exists():
+            with tempfile.NamedTemporaryFile(dir=path.parent) as made:  # 0600; linked whole, so that no one sees half
+                made.write(secrets.token_bytes(SECRET_BYTES))
+                made.flush()
+                with suppress(FileExistsError):  # another process was as fast
+                    os.link(made.name, path)
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise StartError(f"{path} can be read by others; run: chmod 600 {path}")
+        secret = path.read_bytes()
+    except OSError as error:
+        raise StartError(f"The {what} {path} can't be read or made: {error.strerror or error}.") from error
+    if len(secret) != SECRET_BYTES:
+        raise StartError(f"The {what} {path} is damaged: it has {len(secret)} bytes, not {SECRET_BYTES}. Delete it.")
+    return secret
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,10 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import os
-import secrets
 import socket
-import stat
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -27,7 +24,7 @@ from headstart.cache.index import PrefixIndex
 from headstart.cache.policy import Terms, rules_for
 from headstart.cache.promises import PromiseBudget
 from headstart.cache.tree import PROMISED_RAM
-from headstart.config import Config, ModelConfig, bytes_of, make_data_dir
+from headstart.config import Config, ModelConfig, bytes_of, make_data_dir, own_secret
 from headstart.engine.blocks.catalogue import Selection
 from headstart.engine.blocks.directory import CacheDirectory
 from headstart.engine.blocks.listing import CATALOGUE, InUse, clear
@@ -43,7 +40,6 @@ from headstart.store.database import Database
 from headstart.store.responses import ResponseStore
 from headstart.types import Lifetime
 
-SECRET_BYTES = 32
 KEYS_FILE = "keys.json"
 SECRET_FILE = "secret"  # noqa: S105 - a file's name
 DATABASE_FILE = "headstart.db"
@@ -250,21 +246,7 @@ def _engines(config: Config) -> int:
 
 def load_secret(path: Path) -> bytes:
     """The deployment's secret, which keys every digest; made on first use, readable by its owner alone."""
-    try:
-        if not path.exists():
-            with tempfile.NamedTemporaryFile(dir=path.parent) as made:  # 0600; linked whole, so that no one sees half
-                made.write(secrets.token_bytes(SECRET_BYTES))
-                made.flush()
-                with suppress(FileExistsError):  # another process was as fast
-                    os.link(made.name, path)
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise StartError(f"{path} can be read by others; run: chmod 600 {path}")
-        secret = path.read_bytes()
-    except OSError as error:
-        raise StartError(f"The secret {path} can't be read or made: {error.strerror or error}.") from error
-    if len(secret) != SECRET_BYTES:
-        raise StartError(f"The secret {path} is damaged: it has {len(secret)} bytes, not {SECRET_BYTES}. Delete it.")
-    return secret
+    return own_secret(path, "secret")
 
 
 def build_app(config: Config, pipeline: Pipeline, keys: KeyRing, store: ResponseStore) -> Starlette:

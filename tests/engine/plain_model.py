@@ -10,9 +10,22 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from headstart.engine.demo_vocabulary import small_vocabulary
+from headstart.engine.demo_vocabulary import Vocabulary, small_vocabulary
 
 WIDTH, LAYERS, HEADS, KV_HEADS, FEED_FORWARD, CONTEXT = 64, 3, 4, 2, 128, 16_384
+
+
+def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
+    """What a GGUF of F32 tensors says of its tokens."""
+    writer.add_vocab_size(len(vocabulary.texts))
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-4o")
+    writer.add_token_list(vocabulary.texts)
+    writer.add_token_types(vocabulary.types)
+    writer.add_token_merges(vocabulary.merges)
+    writer.add_eos_token_id(vocabulary.controls["<|im_end|>"])
+    writer.add_add_bos_token(False)
 
 
 def write_plain_model(path: Path, seed: int = 0) -> None:
@@ -28,15 +41,7 @@ def write_plain_model(path: Path, seed: int = 0) -> None:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(WIDTH // HEADS)
     writer.add_rope_freq_base(10_000.0)
-    writer.add_vocab_size(len(vocabulary.texts))
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-4o")
-    writer.add_token_list(vocabulary.texts)
-    writer.add_token_types(vocabulary.types)
-    writer.add_token_merges(vocabulary.merges)
-    writer.add_eos_token_id(vocabulary.controls["<|im_end|>"])
-    writer.add_add_bos_token(False)
+    add_vocabulary(writer, vocabulary)
 
     def matrix(name: str, rows: int, columns: int, size: float = 1.0) -> None:
         values = rng.standard_normal((rows, columns), np.float32) * np.float32(size / columns**0.5)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+from tests.engine.plain_model import add_vocabulary
 
 from headstart.engine.demo_vocabulary import small_vocabulary
 
@@ -38,15 +39,7 @@ class Weights:
         writer.add_embedding_length(WIDTH)
         writer.add_block_count(layers)
         writer.add_layer_norm_rms_eps(1e-5)
-        writer.add_vocab_size(VOCABULARY)
-        writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-        writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre("gpt-4o")
-        writer.add_token_list(vocabulary.texts)
-        writer.add_token_types(vocabulary.types)
-        writer.add_token_merges(vocabulary.merges)
-        writer.add_eos_token_id(vocabulary.controls["<|im_end|>"])
-        writer.add_add_bos_token(False)
+        add_vocabulary(writer, vocabulary)
         self.matrix("token_embd", VOCABULARY, WIDTH, WIDTH**0.5)
         self.matrix("output", VOCABULARY, WIDTH, 3.0)
         self.same("output_norm.weight", WIDTH, 1.0)

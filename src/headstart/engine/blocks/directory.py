@@ -8,16 +8,15 @@ from __future__ import annotations
 import base64
 import logging
 import os
-import secrets
 import shutil
 import sqlite3
-import stat
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from headstart.config import SECRET_BYTES, own_secret
 from headstart.engine.blocks.catalogue import Catalogue, Newer, Selection
 from headstart.engine.blocks.disk import DiskTier
 from headstart.engine.blocks.files import BlockFiles, Keys, remove_files, survey
@@ -28,7 +27,7 @@ from headstart.errors import StartError
 log = logging.getLogger(__name__)
 
 KEY_VARIABLE = "HEADSTART_CACHE_KEY"
-KEY_FILE, KEY_BYTES = "key", 32
+KEY_FILE = "key"
 WITHOUT = "choose another --data-dir, or go on without one: --disk-cache 0."
 NOT_DAMAGE = {
     sqlite3.SQLITE_BUSY,
@@ -174,33 +173,19 @@ def load_key(path: Path) -> bytes:
     alone."""
     if (given := os.environ.get(KEY_VARIABLE)) is not None:
         return parse_key(given.strip())
-    try:
-        if not path.exists():
-            with tempfile.NamedTemporaryFile(dir=path.parent) as made:  # 0600; linked whole, so that no one sees half
-                made.write(secrets.token_bytes(KEY_BYTES))
-                made.flush()
-                with suppress(FileExistsError):  # another process was as fast
-                    os.link(made.name, path)
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise StartError(f"{path} can be read by others; run: chmod 600 {path}")
-        key = path.read_bytes()
-    except OSError as error:
-        raise StartError(f"The key {path} can't be read or made: {error.strerror or error}.") from error
-    if len(key) != KEY_BYTES:
-        raise StartError(f"The key {path} is damaged: it has {len(key)} bytes, not {KEY_BYTES}. Delete it.")
-    return key
+    return own_secret(path, "key")
 
 
 def parse_key(text: str) -> bytes:
     """32 bytes as 64 hex digits or in base64."""
     key = b""
     with suppress(ValueError):
-        if len(text) == 2 * KEY_BYTES:
+        if len(text) == 2 * SECRET_BYTES:
             key = bytes.fromhex(text)
         else:
             key = base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
-    if len(key) != KEY_BYTES:
-        raise StartError(f"{KEY_VARIABLE} must be {KEY_BYTES} bytes: {2 * KEY_BYTES} hex digits, or base64.")
+    if len(key) != SECRET_BYTES:
+        raise StartError(f"{KEY_VARIABLE} must be {SECRET_BYTES} bytes: {2 * SECRET_BYTES} hex digits, or base64.")
     return key
 
 
