@@ -15,8 +15,10 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from headstart.errors import StartError
-from headstart.store.database import Database, FileMoved, used_bytes
-from headstart.store.migrations import MIGRATIONS, migrate
+from headstart.sql.migrations import migrate
+from headstart.sql.sqlite import FileMoved, used_bytes
+from headstart.store.database import Database
+from headstart.store.migrations import MIGRATIONS
 
 TABLES = {"responses", "items", "schema_version"}
 
@@ -105,7 +107,7 @@ def test_a_migration_that_fails_leaves_the_earlier_version(tmp_path: Path, monke
         connection.exec_driver_sql("CREATE TABLE half (a)")  # type: ignore[attr-defined]
         connection.exec_driver_sql("NOT SQL")  # type: ignore[attr-defined]
 
-    monkeypatch.setattr("headstart.store.migrations.migrate.__defaults__", ((*MIGRATIONS, broken),))
+    monkeypatch.setattr("headstart.store.database.MIGRATIONS", (*MIGRATIONS, broken))
     with pytest.raises(StartError):
         Database(path)
     monkeypatch.undo()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from headstart.errors import StartError
-
-Migration = Callable[[Connection], None]
+from headstart.sql.migrations import Migration
 
 
 def _responses(connection: Connection) -> None:
@@ -36,21 +34,3 @@ def _responses(connection: Connection) -> None:
 
 MIGRATIONS: Sequence[Migration] = (_responses,)
 """`MIGRATIONS[n]` leads from version n to n + 1; version 0 is an empty file."""
-
-
-def migrate(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
-    """Bring the database up to date, within the transaction that is open. Raises `StartError` if it is newer."""
-    connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
-    found = connection.exec_driver_sql("SELECT version FROM schema_version").scalar()
-    version = found or 0
-    if version > len(migrations):
-        raise StartError(
-            f"was made by a newer version of Headstart (version {version} of the tables, this program knows "
-            f"{len(migrations)}). Run that one."
-        )
-    for migration in migrations[version:]:
-        migration(connection)
-    if found is None:
-        connection.exec_driver_sql("INSERT INTO schema_version VALUES (?)", (len(migrations),))
-    else:
-        connection.exec_driver_sql("UPDATE schema_version SET version = ?", (len(migrations),))

@@ -18,7 +18,8 @@ from sqlalchemy import Connection, delete, exists, insert, literal, select, upda
 from sqlalchemy.exc import SQLAlchemyError
 
 from headstart.errors import StoreFailed
-from headstart.store.database import Database, FileMoved, used_bytes
+from headstart.sql.sqlite import FileMoved, used_bytes
+from headstart.store.database import Database
 from headstart.store.tables import items, responses
 
 P = ParamSpec("P")
