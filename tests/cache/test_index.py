@@ -1,5 +1,6 @@
 """The index against a naive restatement of the rules: a dictionary of token tuples; no blocks, digests or order."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from headstart.cache.index import PrefixIndex
 from headstart.cache.policy import IntervalRules, Terms
+from headstart.cache.promises import PromiseBudget
 from headstart.types import BLOCK_TOKENS, CacheOptions, Lifetime, Namespace, Plan, Prompt
 
 LIFE = Lifetime(idle=600.0, total=3600.0)
@@ -60,6 +62,7 @@ class AgainstNaive(RuleBasedStateMachine):
         self.held: list[Plan] = []
         self.ram: set[bytes] = set()
         self.complete = True  # until something could be lost, both must agree exactly
+        self.written = 0
 
     @rule(blocks=prompts, organisation=organisations)
     def request(self, blocks: tuple[int, ...], organisation: str) -> None:
@@ -69,6 +72,7 @@ class AgainstNaive(RuleBasedStateMachine):
         if self.complete:
             assert read == expected
         self.index.read(plan, read, self.now)
+        self.written += sum(not self.index.is_readable(plan.digest(stop), self.now) for stop in plan.writes)
         self.index.hold(plan, 0, read, self.now)
         middle = read + (len(plan.blocks) * STEP - read) // STEP // 2 * STEP
         self.index.hold(plan, read, middle, self.now)
@@ -94,6 +98,11 @@ class AgainstNaive(RuleBasedStateMachine):
     def expire(self) -> None:
         self.index.expire(self.now)
 
+    @rule(organisation=organisations)
+    def purge(self, organisation: str) -> None:
+        self.index.purge(lambda owner: owner.organisation == organisation)
+        self.naive.entries = {name: entry for name, entry in self.naive.entries.items() if name[0] != organisation}
+
     def free(self) -> None:
         """As the owner of the bytes does."""
         for digest in self.index.drops().ram:
@@ -104,6 +113,9 @@ class AgainstNaive(RuleBasedStateMachine):
         self.free()
         assert len(self.ram) == self.index.tally().stored
         self.index.check_integrity(self.now)
+        tally = self.index.tally()
+        there = sum(map(self.index.is_entry, list(self.index._blocks)))
+        assert there + tally.evicted + tally.expired + tally.lost + tally.cleared == self.written
 
 
 AgainstNaive.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
@@ -135,6 +147,7 @@ def test_a_longer_entry_outlives_the_shorter_ones_it_began_with() -> None:
     assert index.match(long, 3650.0) == 9 * STEP
     index.read(long, 9 * STEP, 3650.0)
     assert index.match(short, 3651.0) == 0, "reading the longer entry doesn't revive the shorter"
+    assert index.tally().expired == 1
 
 
 @pytest.mark.contract("I8")
@@ -223,3 +236,58 @@ def test_churn_leaves_nothing_behind() -> None:
     index.expire(600.0, limit=1000)
     assert index.tally().blocks == 0
     index.check_integrity()
+
+
+def gone(index: PrefixIndex) -> dict[str, int]:
+    """The entries that went, by cause; those of which none did are left out."""
+    counts = {cause: getattr(index.tally(), cause) for cause in ("evicted", "expired", "lost", "cleared")}
+    return {cause: count for cause, count in counts.items() if count}
+
+
+def written(budget: int, *prompts: tuple[int, ...]) -> PrefixIndex:
+    """An index of so many blocks in RAM, in which these prompts were written."""
+    index = PrefixIndex(budget)
+    for blocks in prompts:
+        index.write(plan_of(blocks), 0.0)
+    return index
+
+
+@pytest.mark.parametrize(
+    ("index", "event", "expected"),
+    [
+        (written(10, (1, 1, 1), (1, 1, 2)), lambda index: None, {"evicted": 1}),
+        (written(0, (1, 2)), lambda index: None, {"evicted": 2}),
+        (written(99, (1, 2)), lambda index: index.expire(600.0), {"expired": 2}),
+        (written(99, (1, 2)), lambda index: index.write(plan_of((1,)), 600.0), {"expired": 1}),
+        (written(99, (1, 2)), lambda index: index.purge(lambda owner: owner.organisation == "org"), {"cleared": 2}),
+        (written(99, (1, 2)), lambda index: index.clear(), {"lost": 2}),
+    ],
+    ids=["for another", "no room", "its end", "written anew", "the operator", "a fault"],
+)
+def test_every_entry_that_goes_is_counted_with_its_cause(
+    index: PrefixIndex, event: Callable[[PrefixIndex], object], expected: dict[str, int]
+) -> None:
+    """Once each, whether its block goes with it or not."""
+    event(index)
+    assert gone(index) == expected
+
+
+def test_entries_whose_file_is_lost_are_counted() -> None:
+    """A block on disk alone that can't be read takes with it what goes on from it; one in RAM too, nothing."""
+    index = PrefixIndex(100, PromiseBudget(100, 100))
+    rules = IntervalRules(Terms(b"secret"))
+    plan = rules.plan(Prompt(np.zeros(10 * STEP, np.int32), ()), Namespace("o", "m", "interval", None), CacheOptions())
+    index.write(plan, 0.0)
+    assert index.tally().promised_blocks == 10
+    for digest in plan.blocks:
+        index.begin_writing(digest)
+        index.saved(digest, done=True)
+    index.lose(plan.blocks[8])
+    assert not gone(index)
+    index.saved(plan.blocks[8], done=index.begin_writing(plan.blocks[8]) is not None)
+    for digest in reversed(plan.blocks):
+        index._unstore(digest)
+    index.lose(plan.blocks[8])
+    assert gone(index) == {"lost": 2}
+    assert index.match(plan, 1.0) == 8 * STEP
+    assert index.tally().promised_blocks == 8

@@ -82,6 +82,14 @@ async def test_the_second_time_it_reads_the_longest_boundary(engine: Engine) -> 
     assert reports[1].prefilled <= 1500 - 1408
 
 
+async def test_the_end_says_how_long_it_computed(engine: Engine) -> None:
+    """This request's share of the engine's time, in seconds; nothing read has saved nothing."""
+    *_, finished = await run(engine, 1500, Sampling(max_tokens=5, temperature=0))
+    assert isinstance(finished, Finished)
+    assert 0.0 < finished.seconds < 60.0
+    assert finished.saved_seconds == 0.0
+
+
 @pytest.mark.contract("B2")
 async def test_short_prompts_are_never_cached(engine: Engine) -> None:
     """docs/contract.md, both generations: nothing under 1,024 tokens is read or written."""
@@ -127,6 +135,36 @@ async def test_closing_the_engine_ends_open_streams_with_an_error(engine: Engine
     await engine.close()
     with pytest.raises(EngineFailed):
         await asyncio.wait_for(_drain(stream), 10)
+
+
+async def test_what_is_cached_can_be_looked_at(engine: Engine) -> None:
+    """A prefix that two prompts share is read by the second, and by one that comes again; each reads once."""
+    assert await engine.prefixes(10) == []
+    shared = np.random.default_rng(0).integers(0, 300, 1280, np.int32)
+    for seed in (1, 2, 2):
+        own = np.random.default_rng(seed).integers(0, 300, 300, np.int32)
+        prompt = Prompt(np.concatenate([shared, own]), ())
+        plan = RULES.plan(prompt, Namespace("org", "m", "interval", "secret-key"), CacheOptions())
+        assert [event async for event in engine.generate(prompt, plan, Sampling(max_tokens=2))]
+    for limit, count in ((20, 3), (2, 2), (0, 0)):
+        found = await engine.prefixes(limit)
+        assert len(found) == count
+        assert all(prefix.key == plan.owner.key != "secret-key" for prefix in found)
+        if limit == 20:
+            assert sorted((p.start, p.stop, p.hits) for p in found) == [(0, 1280, 2), (1280, 1536, 0), (1280, 1536, 1)]
+            assert {prefix.parent for prefix in found} == {None, found[0].name}
+            assert sum(prefix.bytes for prefix in found) > 0
+
+
+async def test_entries_that_went_are_counted(tiny: LlamaModel) -> None:
+    """Here for want of room in RAM."""
+    engine = FakeEngine(PrefixIndex(12))
+    for seed in range(2):
+        await run(engine, 1408, Sampling(max_tokens=1), seed)
+    stats = engine.stats()
+    assert stats.entries_evicted > 0
+    assert stats.entries_expired == stats.entries_lost == stats.entries_cleared == 0
+    await engine.close()
 
 
 async def _drain(stream: AsyncIterator[Event]) -> None:

@@ -67,7 +67,7 @@ class Client:
         self.index = PrefixIndex(ram, promises)
         self.cells = Cells(self.context, self.index, self.bounds, self.disk)
         self.cells.tiers.load(self.now)
-        self.scheduler = Scheduler(self.context, self.cells, self.budget)
+        self.scheduler = Scheduler(self.context, self.cells, self.budget, lambda: self.now)
 
     def send(
         self,

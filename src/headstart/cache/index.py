@@ -16,8 +16,9 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 
+from headstart.cache.prefixes import top
 from headstart.cache.tree import BlockTree
-from headstart.types import BLOCK_TOKENS, Lost, Namespace, Plan, StoredBlock
+from headstart.types import BLOCK_TOKENS, Lost, Namespace, Plan, Prefix, StoredBlock
 
 
 class PrefixIndex(BlockTree):
@@ -104,10 +105,22 @@ class PrefixIndex(BlockTree):
                 if block.readable(now):
                     block.used = now
                 else:
+                    self._end(block, "expired")
                     block.written = None  # it had expired: using a longer entry doesn't bring it back
                 self._note(digest, block)
             until, promised = max(until, block.ends), max(promised, block.promised)
             self._need(digest, block, until, promised, now)
+
+    def hit(self, plan: Plan, length: int) -> None:
+        """Count a request that read the prefix of `length` tokens: once, however often its place was looked for."""
+        block = self._blocks.get(plan.digest(length)) if length else None
+        if block is not None:
+            block.hits += 1
+
+    def prefixes(self, limit: int, now: float, pause: Callable[[], None]) -> list[Prefix]:
+        """What is cached, for people to look at; see `cache.prefixes.top`. For any thread: only the copy keeps others
+        waiting."""
+        return top(self._blocks.copy(), limit, now, pause)
 
     def hold(self, plan: Plan, start: int, stop: int, now: float) -> list[int]:
         """A sequence that held tokens [0, start) now holds [0, stop): write the entries of the boundaries in between.
@@ -115,6 +128,7 @@ class PrefixIndex(BlockTree):
 
         An entry that lives is not written but used, and keeps the longer of both lives.
         """
+        self._now = now
         first, last = start // BLOCK_TOKENS, min(stop // BLOCK_TOKENS, len(plan.blocks))
         for position in range(first, last):
             self._held(plan, (position + 1) * BLOCK_TOKENS, plan.blocks[position], now)
@@ -160,6 +174,7 @@ class PrefixIndex(BlockTree):
         if boundary in plan.writes:
             life = plan.life(boundary)
             if not block.readable(now):
+                self._end(block, "expired")
                 block.written, block.life = now, life
                 block.refused = plan.granted is not None and boundary > plan.granted
                 self._gone.pop(digest, None)
@@ -181,17 +196,20 @@ class PrefixIndex(BlockTree):
 
     def restore(self, stored: Iterable[StoredBlock], now: float) -> None:
         """What is on disk from before: into an empty index. A life is never longer than a full one from now."""
+        self._now = now
         until: dict[bytes, float] = {}
         promised: dict[bytes, float] = {}
         rows = sorted(stored, key=lambda row: row.stop)
         for row in rows:
             if row.parent is not None and row.parent not in self._blocks:
                 self._drops.disk.append(row.digest)
+                self._ended["lost"] += row.written is not None
                 continue
             block = self._add(row.digest, row.parent, row.stop, row.owner, now)
             block.written, block.used, block.life = row.written, min(row.used, now), row.life
             if block.written is not None:
                 block.written = min(block.written, now)
+            block.born = block.used if block.written is None else block.written
             block.disk = block.kept = True
             self._on_disk += 1
             self._disk_bytes += block.weight
@@ -215,8 +233,9 @@ class PrefixIndex(BlockTree):
         theirs = [(digest, block) for digest, block in self._blocks.items() if wanted(block.owner)]
         entries = sum(block.written is not None for _, block in theirs)
         for digest, block in theirs:
+            self._end(block, "cleared")
             self._bury(digest, block)
-            block.written = None
+            block.written, block.hits = None, 0
         for digest, block in theirs:
             if self._blocks.get(digest) is not block:
                 continue

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 from headstart.cache.block import Block, Gone
 from headstart.cache.deadlines import Deadlines
@@ -26,6 +27,9 @@ from headstart.types import BLOCK_TOKENS, Drops, Fate, Namespace, StoredBlock, T
 
 REMEMBERED = 65_536
 """Entries that are gone and still known by what became of them."""
+
+Cause = Literal["evicted", "expired", "lost", "cleared"]
+"""Why an entry went; see `Tally`."""
 
 PROMISED_RAM = 0.75
 """The share of RAM that promises may rely on; the rest is left for what is used most."""
@@ -53,7 +57,9 @@ class BlockTree:
         self._changed: dict[bytes, None] = {}
         self._unsaved: dict[bytes, None] = {}
         self._drops = Drops([], [])
-        self._stored = self._stored_bytes = self._on_disk = self._disk_bytes = self._evicted = 0
+        self._stored = self._stored_bytes = self._on_disk = self._disk_bytes = 0
+        self._ended: dict[Cause, int] = {"evicted": 0, "expired": 0, "lost": 0, "cleared": 0}
+        self._now = -math.inf
 
     def release(self, digests: Iterable[bytes]) -> None:
         """A sequence lets go of these blocks of one chain, children first. What is nowhere else is forgotten."""
@@ -191,12 +197,13 @@ class BlockTree:
         if block is not None and block.disk:
             self._leave_disk(digest, block)
             if not block.holders and not block.size:
-                self._cut(digest)
+                self._cut(digest, "lost")
 
     # ------------------------------------------------------------------------------------------------- what goes
 
     def settle(self, now: float) -> None:
         """End the promises whose time is up."""
+        self._now = now
         for digest in self.promises.settle(now):
             block = self._blocks.get(digest)
             if block is not None:
@@ -237,12 +244,15 @@ class BlockTree:
             promised_bytes=promised.size,
             promised_budget=self.promises.budget.all,
             unsafe_bytes=promised.unsafe,
-            evicted=self._evicted,
+            promised_blocks=promised.blocks,
+            **self._ended,
         )
 
     def clear(self) -> None:
         """Forget all state; the caller drops the bytes in RAM. What is on disk can be `restore`d."""
         for digest, block in self._blocks.items():
+            if not block.disk:
+                self._end(block, "lost")
             self._bury(digest, block)
             self._retention.forget(digest)
         for kept in (self._blocks, self._children, self._pins, self._changed, self._unsaved, self._due, self.promises):
@@ -312,8 +322,8 @@ class BlockTree:
             self.promises.secure(digest, safe=False)
             self._offer(digest)
 
-    def _cut(self, digest: bytes) -> None:
-        """Forget the block and all that hangs from it."""
+    def _cut(self, digest: bytes, cause: Cause = "evicted") -> None:
+        """Forget the block and all that hangs from it. `cause`: why what lives goes."""
         family = [digest]
         for member in family:
             family += self._children.get(member, ())
@@ -322,7 +332,7 @@ class BlockTree:
             assert not block.holders, "who holds a block holds its parents"
             self._leave_ram(member, block)
             self._leave_disk(member, block)
-            self._evicted += 1
+            self._end(block, cause)
             self._forget(member, block)
 
     def _forget(self, digest: bytes, block: Block) -> None:
@@ -337,7 +347,13 @@ class BlockTree:
             siblings.remove(digest)
             if not siblings:
                 del self._children[block.parent]
+            self._blocks[block.parent].hits += block.hits
         del self._blocks[digest]
+
+    def _end(self, block: Block, cause: Cause) -> None:
+        """Count the entry that ends with the block, if any, as gone: of that cause, if its life was not over."""
+        if block.written is not None:
+            self._ended[cause if self._now < block.ends else "expired"] += 1
 
     def _bury(self, digest: bytes, block: Block) -> None:
         if block.written is not None:

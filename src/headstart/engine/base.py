@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import NamedTuple, Protocol
 
-from headstart.types import Event, ModelInfo, Plan, Prompt, Sampling
+from headstart.types import Event, ModelInfo, Plan, Prefix, Prompt, Sampling
 
 
 class EngineStats(NamedTuple):
-    """A moment's picture of an engine. Tokens and bytes; counters run from its start."""
+    """A moment's picture of an engine. Tokens and bytes; counters run from its start.
+
+    `promised_blocks`: whose promises are outstanding. Entries that went, each counted once: `entries_evicted` for want
+    of room, `entries_expired`, `entries_lost` by a fault, `entries_cleared` by the operator.
+    """
 
     running: int = 0
     waiting: int = 0
@@ -28,6 +32,11 @@ class EngineStats(NamedTuple):
     tokens_read: int = 0
     tokens_decoded: int = 0
     preemptions: int = 0
+    promised_blocks: int = 0
+    entries_evicted: int = 0
+    entries_expired: int = 0
+    entries_lost: int = 0
+    entries_cleared: int = 0
 
 
 class Engine(Protocol):
@@ -47,6 +56,10 @@ class Engine(Protocol):
 
     def stats(self) -> EngineStats:
         """Counts and sizes now; callable from any thread, never blocks."""
+
+    async def prefixes(self, limit: int) -> list[Prefix]:
+        """What is cached, as a tree of `limit` stretches at most: those that saved most tokens and those that they go
+        on from, parents before children. Some seconds old at most; requests don't wait for it."""
 
     async def close(self) -> None:
         """Stop, cancelling what runs; every open iterator ends with `EngineFailed`. Idempotent."""

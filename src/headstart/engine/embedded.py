@@ -22,6 +22,7 @@ from headstart.config import EngineConfig
 from headstart.engine.base import EngineStats
 from headstart.engine.blocks.disk import DiskTier
 from headstart.engine.cells import Bounds, Cells
+from headstart.engine.census import Census
 from headstart.engine.clock import SteadyClock
 from headstart.engine.index import Index
 from headstart.engine.llama import LlamaContext, LlamaModel, LlamaSampler
@@ -30,7 +31,7 @@ from headstart.engine.scheduler import Budget, Scheduler
 from headstart.engine.sequence import Sequence
 from headstart.engine.text import shown
 from headstart.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, Overloaded, RequestError
-from headstart.types import BLOCK_TOKENS, Event, Finished, ModelInfo, Plan, Prompt, Sampling
+from headstart.types import BLOCK_TOKENS, Event, Finished, ModelInfo, Placed, Plan, Prefix, Prompt, Sampling
 
 log = logging.getLogger("headstart.engine")
 
@@ -114,10 +115,10 @@ class EmbeddedEngine:
             threads=config.threads or _cores(),
             kv_type=config.kv_type,
         )
-        self._index = index
+        self._index, self._census = index, Census(index, self._clock)
         self._cells = Cells(self._context, self._index, bounds, disk)
         self._cells.tiers.load(self._clock())
-        self._scheduler = Scheduler(self._context, self._cells, budget)
+        self._scheduler = Scheduler(self._context, self._cells, budget, self._clock)
         if model.memory is None:
             log.warning("This model's memory can't be reused in a way that is known to be right: nothing is cached.")
         description = f"{model.description}, {model.size / 1e6:.0f} MB"
@@ -159,7 +160,9 @@ class EmbeddedEngine:
         stream = EventStream(asyncio.get_running_loop(), self._forget)
         sampler = LlamaSampler(self._model, sampling, max_tokens)
         vocabulary = shown(self._model, self._model.control_token, sampling.calls)
-        stream.sequence = Sequence(prompt.tokens, plan, sampling, sampler, vocabulary, max_tokens, self._sender(stream))
+        stream.sequence = Sequence(
+            prompt.tokens, plan, sampling, sampler, vocabulary, max_tokens, self._sender(stream, plan)
+        )
         self._open.add(id(stream))
         self._inbox.put(stream.sequence)
         return stream
@@ -183,9 +186,16 @@ class EmbeddedEngine:
                     param="logit_bias",
                 )
 
-    def _sender(self, stream: EventStream) -> Callable[[Event | RequestError], None]:
+    def _sender(self, stream: EventStream, plan: Plan) -> Callable[[Event | RequestError], None]:
+        """What the engine's thread calls with each event."""
         weak = weakref.ref(stream)  # the sequence must not keep alive what nobody listens to
-        return lambda event: self._outbox.append((weak, event))
+
+        def send(event: Event | RequestError) -> None:
+            if isinstance(event, Placed):
+                self._index.hit(plan, event.report.read)
+            self._outbox.append((weak, event))
+
+        return send
 
     def _forget(self, stream: EventStream) -> None:
         self._open.discard(id(stream))
@@ -216,7 +226,16 @@ class EmbeddedEngine:
             tokens_read=counters.read,
             tokens_decoded=counters.decoded,
             preemptions=counters.preemptions,
+            promised_blocks=tally.promised_blocks,
+            entries_evicted=tally.evicted,
+            entries_expired=tally.expired,
+            entries_lost=tally.lost,
+            entries_cleared=tally.cleared,
         )
+
+    async def prefixes(self, limit: int) -> list[Prefix]:
+        """See `Engine.prefixes`."""
+        return await self._census.prefixes(limit)
 
     async def close(self) -> None:
         """See `Engine.close`. The model stays: others may use it."""

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 from headstart.engine.base import EngineStats
+from headstart.engine.census import Census
 from headstart.engine.index import Index
 from headstart.engine.text import TextStream
 from headstart.errors import ContextLengthExceeded, EngineFailed, Overloaded
@@ -27,6 +28,7 @@ from headstart.types import (
     ModelInfo,
     Placed,
     Plan,
+    Prefix,
     Prompt,
     Sampling,
     Started,
@@ -43,10 +45,10 @@ WORDS = _LEXICON.split()
 class FakeEngine:
     """Implements `Engine`.
 
-    `delay`: seconds before each output token. `capacity`: requests at once, one more gets `Overloaded`; all of them
-    run. `output_tokens`: words after which an answer ends by itself. `fail_after`: tokens after which each fails.
-    `answer`: what every answer says instead, four characters a token, as a call that a client's loop is tested with.
-    All of them may be changed while it runs.
+    `delay`: seconds before each output token; a prompt takes none. `capacity`: requests at once, one more gets
+    `Overloaded`; all of them run. `output_tokens`: words after which an answer ends by itself. `fail_after`: tokens
+    after which each fails. `answer`: what every answer says instead, four characters a token, as a call that a client's
+    loop is tested with. All of them may be changed while it runs.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class FakeEngine:
         self.answer = answer
         self._index = index
         self._clock = clock
+        self._census = Census(index, clock)
         self._info = ModelInfo(context_length, 200_000, "fake engine, no model")
         self._runs: set[_Run] = set()
         self._closed = False
@@ -95,12 +98,22 @@ class FakeEngine:
 
     def stats(self) -> EngineStats:
         """As `Engine.stats`."""
+        tally = self._index.tally()
         return EngineStats(
             running=len(self._runs),
             tokens_prefilled=self._prefilled,
             tokens_read=self._read,
             tokens_decoded=self._decoded,
+            promised_blocks=tally.promised_blocks,
+            entries_evicted=tally.evicted,
+            entries_expired=tally.expired,
+            entries_lost=tally.lost,
+            entries_cleared=tally.cleared,
         )
+
+    async def prefixes(self, limit: int) -> list[Prefix]:
+        """As `Engine.prefixes`."""
+        return await self._census.prefixes(limit)
 
     async def close(self) -> None:
         """As `Engine.close`: every open iterator ends with `EngineFailed` at its next event."""
@@ -114,10 +127,11 @@ class FakeEngine:
         if sampling.max_tokens is not None:
             limit = min(limit, sampling.max_tokens)
         output = TextStream(sampling.stop)
-        count = 0
+        count, seconds = 0, 0.0
         for token in _tokens(prompt, sampling, self.output_tokens, self.answer):
             if count == limit:
                 break
+            seconds += self.delay
             await asyncio.sleep(self.delay)
             if self._closed or count == self.fail_after:
                 raise EngineFailed("The engine failed while it computed this request.")
@@ -125,12 +139,15 @@ class FakeEngine:
             self._decoded += 1
             yield Delta(output.push(token.encode()), _logprobs(token, sampling.logprobs))
             if output.stopped:
-                yield Finished("stop", count)
+                yield Finished("stop", count, seconds)
                 return
         if held := output.finish():
             yield Delta(held)
         # A natural end takes one more token, the end of the turn.
-        yield Finished("length", count) if 0 < count == limit else Finished("stop", count + bool(limit))
+        if 0 < count == limit:
+            yield Finished("length", count, seconds)
+        else:
+            yield Finished("stop", count + bool(limit), seconds)
 
     def _prefill(self, plan: Plan) -> CacheReport:
         now = self._clock()
@@ -138,6 +155,7 @@ class FakeEngine:
         read = self._index.match(plan, now)
         lost = self._index.lost(plan, read, now)
         self._index.read(plan, read, now)
+        self._index.hit(plan, read)
         plan, reserved = self._index.reserve(plan, now)
         self._index.write(plan, now)
         self._index.unreserve(reserved)

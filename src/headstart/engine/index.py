@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from headstart.types import Drops, Lost, Namespace, Plan, StoredBlock, Tally
+from headstart.types import Drops, Lost, Namespace, Plan, Prefix, StoredBlock, Tally
 
 
 class Index(Protocol):
@@ -38,6 +38,13 @@ class Index(Protocol):
 
     def read(self, plan: Plan, length: int, now: float) -> None:
         """The prefix of `length` tokens is used."""
+
+    def hit(self, plan: Plan, length: int) -> None:
+        """A request has read the prefix of `length` tokens: told once for each."""
+
+    def prefixes(self, limit: int, now: float, pause: Callable[[], None]) -> list[Prefix]:
+        """What is cached, as `Engine.prefixes` tells. Callable from any thread; it takes its time, and calls `pause`
+        now and then for others to go on."""
 
     def write(self, plan: Plan, now: float) -> None:
         """All of the prompt is held, by an engine whose blocks have no bytes."""

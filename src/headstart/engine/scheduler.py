@@ -10,7 +10,9 @@ and looks again at every step: if the other one ends, by whatever cause, the fir
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,7 @@ import numpy as np
 from headstart.engine.cells import Cells
 from headstart.engine.context import Context
 from headstart.engine.holding import common_blocks, common_boundary
+from headstart.engine.pace import Pace
 from headstart.engine.sequence import Sequence
 from headstart.errors import EngineFailed, RequestError
 from headstart.types import BLOCK_TOKENS, Placed
@@ -46,10 +49,13 @@ class _Chunk(NamedTuple):
 
 
 class Scheduler:
-    """Runs the sequences of one context. For one thread."""
+    """Runs the sequences of one context. For one thread. `clock`, in seconds, measures how long it computes."""
 
-    def __init__(self, context: Context, cells: Cells, budget: Budget) -> None:
+    def __init__(
+        self, context: Context, cells: Cells, budget: Budget, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self.context, self.cells, self.budget = context, cells, budget
+        self.pace = Pace(clock)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.counters = Counters()
@@ -57,6 +63,7 @@ class Scheduler:
 
     def step(self, now: float) -> bool:
         """Compute one batch; False if there was nothing to do but to wait."""
+        self.pace.begin()
         self._drop_cancelled()
         self._admit(now)
         promoted = self._promote(now)
@@ -64,17 +71,20 @@ class Scheduler:
             self._grow(sequence)
         chunks = self._fill()
         if not chunks:
+            self.pace.pause()
             return promoted
         count = chunks[-1].last + 1
         if self.context.decode(count) != 0:
             raise EngineFailed(f"llama.cpp could not compute a batch of {count} tokens.")
+        seconds = self.pace.lap(count)
         for chunk in chunks:
-            self._advance(chunk, now)
+            self._advance(chunk, seconds, now)
         return True
 
     def fail(self, error: RequestError, now: float) -> None:
         """Computing failed: end what runs (or was being placed) with `error`, forget all state, and let those who wait
         start afresh."""
+        self.pace.pause()
         for sequence in (*self.running, *(s for s in self.waiting if s.slot >= 0 or s is self._placing)):
             sequence.end(error)
             sequence.leave()
@@ -156,14 +166,18 @@ class Scheduler:
             start = stop
         return chunks
 
-    def _advance(self, chunk: _Chunk, now: float) -> None:
-        sequence = chunk.sequence
+    def _advance(self, chunk: _Chunk, seconds: float, now: float) -> None:
+        """Go on with what was computed, in `seconds` a token."""
+        sequence, taken = chunk.sequence, chunk.tokens * seconds
+        sequence.seconds += taken
         if sequence.prefilling:
             self.counters.prefilled += chunk.tokens
+            self.pace.prefilled(chunk.tokens, taken)
         sequence.computed += chunk.tokens
         self.cells.hold_computed(sequence, now)
         if sequence.pending:
             return
+        sequence.saved_seconds = sequence.spared * self.pace.of_prefill
         sequence.advance(self.context.logits(chunk.last))
         self.counters.decoded += 1
         if sequence.finished:

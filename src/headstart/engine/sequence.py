@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,8 @@ class Sequence:
     While `length - computed` is 1 and the prompt is computed it decodes; else it prefills. A sequence that lost its
     cells (preemption) simply has `computed` 0 again: prompt and output so far are prefilled like any prompt. While what
     it reads is brought back, `promotion` says how far that is. `plan` is what the index could promise of what was
-    `asked`, and `reserved` for it. The first `saved` of its prompt's `pieces` are outside the context, too.
+    `asked`, and `reserved` for it. The first `saved` of its prompt's `pieces` are outside the context, too. It took
+    `seconds` of computing so far, and what was read saved it `saved_seconds`.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Sequence:
         self.reserved: list[bytes] = []
         self.pieces: tuple[Piece, ...] = ()
         self.saved = 0
+        self.seconds = self.saved_seconds = 0.0
         self.cancelled = False
         self.finished = False
         self.started = False
@@ -93,6 +96,11 @@ class Sequence:
     def prefilling(self) -> bool:
         """Whether more than the newest token has to be computed."""
         return self.pending > 1 or self.computed < self.prompt_length
+
+    @property
+    def spared(self) -> int:
+        """Tokens that were read and so are not computed: some of the last that were read may be, with those behind."""
+        return 0 if self.report is None else min(self.report.read, self.prompt_length - self.report.prefilled)
 
     def advance(self, logits: npt.NDArray[np.float32]) -> None:
         """Everything is computed: choose the next token from the last one's logits, and say so."""
@@ -139,8 +147,8 @@ class Sequence:
             self.finished = True
             self.emit(error)
 
-    def _finish(self, reason: str, text: str) -> None:
+    def _finish(self, reason: Literal["stop", "length"], text: str) -> None:
         if text:
             self.emit(Delta(text))
         self.finished = True
-        self.emit(Finished("stop" if reason == "stop" else "length", self.length - self.prompt_length))
+        self.emit(Finished(reason, self.length - self.prompt_length, self.seconds, self.saved_seconds))

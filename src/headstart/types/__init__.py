@@ -53,11 +53,14 @@ from headstart.types.request import (
     ToolCall,
     ToolChoice,
 )
+from headstart.types.usage import GAP_BOUNDS, PICO, Endpoint, Prefix, Status, Usage, dollars
 
 __all__ = [
     "BLOCK_TOKENS",
+    "GAP_BOUNDS",
     "LONG",
     "MINIMUM_PREFIX",
+    "PICO",
     "Breakpoint",
     "CacheOptions",
     "CacheReport",
@@ -71,6 +74,7 @@ __all__ = [
     "Delta",
     "Drops",
     "Ending",
+    "Endpoint",
     "Event",
     "Explanation",
     "Fate",
@@ -89,6 +93,7 @@ __all__ = [
     "Parting",
     "Placed",
     "Plan",
+    "Prefix",
     "Prompt",
     "PromptSettings",
     "Reason",
@@ -98,6 +103,7 @@ __all__ = [
     "Sampling",
     "Segment",
     "Started",
+    "Status",
     "StoredBlock",
     "Tally",
     "Text",
@@ -107,5 +113,7 @@ __all__ = [
     "ToolCall",
     "ToolChoice",
     "Ttl",
+    "Usage",
     "Written",
+    "dollars",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from headstart.types.base import Fate
@@ -38,7 +38,10 @@ class CacheReport(NamedTuple):
 
 class Tally(NamedTuple):
     """How much an index holds: blocks known, of them in RAM and on disk, and bytes there; bytes promised, of as many
-    that can be, and of them those that memory alone keeps; and blocks that went so far."""
+    that can be, and of them those that memory alone keeps; and blocks promised, or reserved for a promise.
+
+    Then entries that went so far, each counted once: `evicted` for others, or because there was no room for it from the
+    start; `expired`; `lost` by a fault, of the disk or of computing; `cleared` by the operator."""
 
     blocks: int
     stored: int
@@ -49,7 +52,11 @@ class Tally(NamedTuple):
     promised_bytes: int
     promised_budget: int
     unsafe_bytes: int
+    promised_blocks: int
     evicted: int
+    expired: int
+    lost: int
+    cleared: int
 
 
 class Drops(NamedTuple):
@@ -93,10 +100,17 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event. `output_tokens` counts every one computed, the end-of-turn token and a stop string's included."""
+    """The last event. `output_tokens` counts every one computed, the end-of-turn token and a stop string's included.
+
+    `seconds` is the request's share of the time that the engine computed: a batch's time is divided by its tokens, a
+    prompt's that had to be computed again included. `saved_seconds` is what the tokens that were read would have taken,
+    at the pace of the engine's prefill so far. Both are measured, and so no part of what is compared.
+    """
 
     reason: Literal["stop", "length"]
     output_tokens: int
+    seconds: float = field(default=0.0, compare=False)
+    saved_seconds: float = field(default=0.0, compare=False)
 
 
 Event = Placed | Started | Delta | Finished
