@@ -7,9 +7,12 @@ HeadstartError
     │   ├── UnsupportedFeature    what OpenAI has and this engine doesn't
     │   └── ContextLengthExceeded
     ├── Unauthenticated       401
+    ├── Forbidden             403
     ├── NotFound              404
     ├── BodyTooLarge          413
     ├── Overloaded            429, with Retry-After
+    ├── RateLimited           429, with the rate-limit headers
+    │   └── QuotaExceeded
     ├── EngineFailed          500
     └── StoreFailed           503
 """
@@ -62,6 +65,13 @@ class Unauthenticated(RequestError):
     default_code = "invalid_api_key"
 
 
+class Forbidden(RequestError):
+    """A key that is known, and may not do this."""
+
+    status = 403
+    default_code = "insufficient_permissions"
+
+
 class NotFound(RequestError):
     """An unknown model, path or object."""
 
@@ -88,6 +98,25 @@ class Overloaded(RequestError):
         self.retry_after = retry_after
 
 
+class RateLimited(RequestError):
+    """The key's tokens of this minute are used. `headers` go with the answer."""
+
+    status = 429
+    type = "tokens"
+    default_code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, headers: dict[str, str]) -> None:
+        super().__init__(message)
+        self.headers = headers
+
+
+class QuotaExceeded(RateLimited):
+    """The key's dollars of this day are spent."""
+
+    type = "insufficient_quota"
+    default_code = "insufficient_quota"
+
+
 class EngineFailed(RequestError):
     """The engine failed while it computed this request; it recovered and serves the next one."""
 
@@ -97,11 +126,11 @@ class EngineFailed(RequestError):
 
 
 class StoreFailed(RequestError):
-    """The database of stored responses can't be read or written right now; nothing was changed."""
+    """A database can't be read or written right now; nothing was changed. `what` is in it."""
 
     status = 503
     type = "server_error"
     default_code = "server_error"
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"Stored responses can't be reached: {reason}. Please try again later.")
+    def __init__(self, reason: str, what: str = "Stored responses") -> None:
+        super().__init__(f"{what} can't be reached: {reason}. Please try again later.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,20 @@ import openai
 import pytest
 
 from headstart.api.app import create_app
-from headstart.api.auth import PREFIX, KeyRing
+from headstart.api.auth import ANYONE, PREFIX, Key, KeyRing, PrivateOrganisations
 from headstart.cache.index import PrefixIndex
 from headstart.engine.fake import FakeEngine
-from headstart.errors import StartError, Unauthenticated
+from headstart.errors import Forbidden, StartError, Unauthenticated
 
 
 def test_no_keys(key_file: Path) -> None:
     """Where no key was ever made, everybody is the default organisation, and no file appears."""
     ring = KeyRing(key_file)
     assert not ring.required
-    assert ring.authenticate(None) == ring.authenticate("Bearer anything") == "default"
+    assert ring.authenticate(None) is ring.authenticate_admin("Bearer anything") is ANYONE
+    assert (ANYONE.name, ANYONE.organisation, ANYONE.admin) == ("", "default", True)
+    assert ANYONE.tokens_per_minute is ANYONE.dollars_per_day is None
+    assert list(ring.private) == []
     assert not key_file.parent.exists()
 
 
@@ -31,9 +35,9 @@ def test_create(key_file: Path) -> None:
     ring = KeyRing(key_file, clock=lambda: 1_800_000_000.9, entropy=lambda size: b"\xff" * size)
     key = ring.create("laptop", "acme")
     assert key == PREFIX + "_" * 42 + "8"
-    assert ring.authenticate(f"Bearer {key}") == "acme"
-    assert ring.authenticate(f"bearer  {key} ") == "acme"
     (kept,) = ring.list()
+    assert ring.authenticate(f"Bearer {key}") == kept
+    assert ring.authenticate(f"bearer  {key} ") == kept
     assert (kept.name, kept.organisation, kept.created) == ("laptop", "acme", 1_800_000_000)
 
 
@@ -95,7 +99,7 @@ def test_another_process(key_file: Path) -> None:
     server, person = KeyRing(key_file), KeyRing(key_file)
     assert not server.required
     key = person.create("laptop", "acme")
-    assert server.authenticate(f"Bearer {key}") == "acme"
+    assert server.authenticate(f"Bearer {key}").organisation == "acme"
     person.revoke("laptop")
     with pytest.raises(Unauthenticated):
         server.authenticate(f"Bearer {key}")
@@ -117,8 +121,150 @@ def test_names(key_file: Path) -> None:
     ring.create("laptop")
     with pytest.raises(StartError, match="already"):
         ring.create("laptop", "other")
-    with pytest.raises(StartError, match="needs a name"):
-        ring.create("")
+
+
+@pytest.mark.parametrize("name", ["", " x", "x ", "a\nb", "\x1b[31m", "\u202ex", "\udcff", "x" * 65, "\u00a0x"])
+def test_what_is_no_name(key_file: Path, name: str) -> None:
+    """Neither a key's nor an organisation's; the message can be printed anywhere."""
+    ring = KeyRing(key_file)
+    for arguments in ((name,), ("laptop", name)):
+        with pytest.raises(StartError, match="1 to 64 printable characters") as caught:
+            ring.create(*arguments)
+        assert str(caught.value).isprintable()
+    assert not key_file.exists()
+
+
+@pytest.mark.parametrize("name", ["x", "x" * 64, "Zoë's <b>laptop</b>", "日本"])
+def test_what_is_a_name(key_file: Path, name: str) -> None:
+    """What escapes it is where it is shown."""
+    ring = KeyRing(key_file)
+    assert ring.authenticate(f"Bearer {ring.create(name, name)}").name == name
+
+
+OLD = b'[{"name": "' + b"x" * 99 + b'", "organisation": " old ", "created": 1, "hash": "ab"}]'
+
+
+def test_a_file_of_before(key_file: Path) -> None:
+    """Without the fields that came later, and with names that can't be given any more."""
+    key_file.parent.mkdir()
+    key_file.write_bytes(OLD)
+    (key,) = KeyRing(key_file).list()
+    assert key == Key("x" * 99, " old ", 1, "ab")
+    assert (key.admin, key.tokens_per_minute, key.dollars_per_day, key.zero_data_retention) == (
+        False,
+        None,
+        None,
+        False,
+    )
+
+
+def test_what_a_key_may_use_is_kept(key_file: Path) -> None:
+    """All of it, exactly; an amount that somebody wrote as a number is read, too."""
+    dollars = Decimal("2.50")
+    KeyRing(key_file).create(
+        "ci", admin=True, tokens_per_minute=5000, dollars_per_day=dollars, zero_data_retention=True
+    )
+    (key,) = KeyRing(key_file).list()
+    assert (key.admin, key.tokens_per_minute, key.dollars_per_day, key.zero_data_retention) == (
+        True,
+        5000,
+        dollars,
+        True,
+    )
+    text = key_file.read_text()
+    assert '"2.50"' in text
+    key_file.write_text(text.replace('"2.50"', "0.1"))
+    assert KeyRing(key_file).list()[0].dollars_per_day == Decimal("0.1")
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [{"tokens_per_minute": n} for n in (0, -1, 10**9 + 1)]
+    + [{"dollars_per_day": Decimal(d)} for d in ("0", "-1", "NaN", "sNaN", "Infinity", "1e400", "1e-7")],
+)
+def test_no_such_budget(key_file: Path, budget: dict[str, Any]) -> None:
+    """Neither from the command line nor in the file."""
+    with pytest.raises(StartError, match="is not between"):
+        KeyRing(key_file).create("x", **budget)
+    assert not key_file.exists()
+    key_file.parent.mkdir(exist_ok=True)
+    fields = {"name": "x", "organisation": "x", "created": 1, "hash": "", **budget}
+    key_file.write_text(json.dumps([fields], default=str))
+    with pytest.raises(StartError, match=r"keys\.json is damaged: .*is not between"):
+        KeyRing(key_file)
+
+
+def test_zero_data_retention_is_the_organisations(key_file: Path) -> None:
+    """One key puts all of its organisation there, as long as there is one; whoever holds the set sees it at once."""
+    server, person = KeyRing(key_file), KeyRing(key_file)
+    private, joined = server.private, PrivateOrganisations(server, frozenset({"configured"}))
+    person.create("plain", "acme")
+    assert "acme" not in private
+    person.create("one", "acme", zero_data_retention=True)
+    person.create("two", "acme", zero_data_retention=True)
+    person.create("other", "other")
+    assert "acme" in private
+    assert "other" not in private
+    assert set(joined) == {"acme", "configured"}
+    assert len(joined) == 2
+    person.revoke("one")
+    assert "acme" in joined
+    key_file.write_text("damaged")
+    assert "acme" in private
+    key_file.unlink()
+    assert "acme" in private
+    person.create("plain", "acme")
+    assert "acme" not in private
+    assert "configured" in joined
+
+
+def test_administrators(key_file: Path) -> None:
+    """No key: 401. A key that isn't one's: 403, with the way to one."""
+    ring = KeyRing(key_file)
+    plain, admin = ring.create("plain"), ring.create("admin", admin=True)
+    assert ring.authenticate_admin(f"Bearer {admin}").name == "admin"
+    with pytest.raises(Unauthenticated):
+        ring.authenticate_admin(None)
+    with pytest.raises(Forbidden, match="headstart keys create NAME --admin") as caught:
+        ring.authenticate_admin(f"Bearer {plain}")
+    assert (caught.value.status, caught.value.code) == (403, "insufficient_permissions")
+
+
+def test_damage_under_a_running_server(key_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Who had a key goes on being served, nobody else is, and the log says so once for each version of the file."""
+    server = KeyRing(key_file)
+    key = server.create("laptop", "acme")
+    good = key_file.read_bytes()
+    for n, damage in enumerate((b"{", b"[]]", OLD[:-1]), 1):
+        key_file.write_bytes(damage)
+        for _ in range(3):
+            assert server.authenticate(f"Bearer {key}").organisation == "acme"
+            with pytest.raises(Unauthenticated):
+                server.authenticate(None)
+        assert [record.levelname for record in caplog.records] == ["ERROR"] * n
+    assert "keys.json is damaged" in caplog.text
+    with pytest.raises(StartError, match="damaged"):
+        server.create("phone")
+    with pytest.raises(StartError, match="damaged"):
+        server.revoke("laptop")
+    assert key_file.read_bytes() == OLD[:-1]
+    key_file.write_bytes(good.replace(b"laptop", b"tablet"))
+    assert server.authenticate(f"Bearer {key}").name == "tablet"
+    assert len(caplog.records) == 3
+    server.revoke("tablet")
+    with pytest.raises(Unauthenticated):
+        server.authenticate(f"Bearer {key}")
+
+
+def test_a_first_file_that_is_damaged(key_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is never taken for no keys: nobody is let in."""
+    server = KeyRing(key_file)
+    key_file.parent.mkdir()
+    key_file.write_text("damaged")
+    with pytest.raises(Unauthenticated):
+        server.authenticate(None)
+    assert server.required
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1}', b'[{"name": "x"}]', b"\xff", b'["\xff"]'])

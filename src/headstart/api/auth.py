@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 
-from headstart.errors import StartError, Unauthenticated
+from headstart.errors import Forbidden, StartError, Unauthenticated
+
+log = logging.getLogger("headstart.api")
 
 PREFIX = "sk-headstart-"
 KEY_BYTES = 32
@@ -24,14 +28,55 @@ KEY_BYTES = 32
 DEFAULT_ORGANISATION = "default"
 """Whose every request is, where no key was ever made."""
 
+NAME_LENGTH = 64
+MOST_TOKENS = 10**9
+LEAST_DOLLARS, MOST_DOLLARS = Decimal("0.000001"), Decimal(10**6)
 
-class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A key as it is kept: `created` is Unix time in seconds, `hash` the SHA-256 of the key in hexadecimal."""
+
+class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A key as it is kept: `created` is Unix time in seconds, `hash` the SHA-256 of the key in hexadecimal.
+
+    `admin`: it may see what is of all organisations. The two budgets are the key's own, None: unlimited. One key under
+    zero data retention puts its whole organisation there, since the organisation's keys share one cache. Raises
+    `ValueError` for a budget that can't be meant.
+    """
 
     name: str
     organisation: str
     created: int
     hash: str
+    admin: bool = False
+    tokens_per_minute: int | None = None
+    dollars_per_day: Decimal | None = None
+    zero_data_retention: bool = False
+
+    def __post_init__(self) -> None:
+        tokens, dollars = self.tokens_per_minute, self.dollars_per_day
+        if tokens is not None and not 1 <= tokens <= MOST_TOKENS:
+            raise ValueError(f"tokens per minute: {tokens} is not between 1 and {MOST_TOKENS}")
+        if dollars is not None and not (dollars.is_finite() and LEAST_DOLLARS <= dollars <= MOST_DOLLARS):
+            raise ValueError(f"dollars per day: {dollars:.6g} is not between {LEAST_DOLLARS} and {MOST_DOLLARS}")
+
+
+ANYONE = Key("", DEFAULT_ORGANISATION, 0, "", admin=True)
+"""Who asks where no key was ever made."""
+
+
+class PrivateOrganisations(Collection[str]):
+    """The organisations under zero data retention as the key file says now, and those of `configured`."""
+
+    def __init__(self, keys: KeyRing, configured: frozenset[str] = frozenset()) -> None:
+        self._keys = keys
+        self._configured = configured
+
+    def __contains__(self, organisation: object) -> bool:
+        return organisation in self._configured or organisation in self._keys.flagged()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._configured | self._keys.flagged())
+
+    def __len__(self) -> int:
+        return len(self._configured | self._keys.flagged())
 
 
 class KeyRing:
@@ -39,7 +84,10 @@ class KeyRing:
 
     The file is looked at for every request and read again when it changed, so that a key made or revoked by another
     process counts at once. A file without keys lets nobody in; only where there never was one is everybody let in.
-    Raises `StartError`, naming the file, when it can't be read.
+
+    Raises `StartError`, naming the file, when it can't be read at first or is to be changed. We replace the file
+    atomically, so damage under a running server is somebody's edit: the keys that were read last go on being served,
+    and the log says so once for each version of the file.
     """
 
     def __init__(
@@ -53,24 +101,62 @@ class KeyRing:
         self._clock = clock
         self._entropy = entropy
         self._version: tuple[int, int, int] | None = None
+        self._damage: tuple[object, str] | None = None
         self._keys: dict[str, Key] = {}
+        self._private: frozenset[str] = frozenset()
         self._refresh()
 
     @property
     def required(self) -> bool:
         """Whether a request needs a key."""
-        self._refresh()
-        return self._version is not None
+        self._follow()
+        return self._version is not None or self._damage is not None
 
-    def create(self, name: str, organisation: str = DEFAULT_ORGANISATION) -> str:
-        """Make a key and return it: it can be seen this once. Raises `StartError` for a name in use."""
+    @property
+    def private(self) -> PrivateOrganisations:
+        """The organisations of which a key is under zero data retention; what is returned follows the file."""
+        return PrivateOrganisations(self)
+
+    def flagged(self) -> frozenset[str]:
+        """The organisations of which a key is under zero data retention now."""
+        self._follow()
+        return self._private
+
+    def create(
+        self,
+        name: str,
+        organisation: str = DEFAULT_ORGANISATION,
+        *,
+        admin: bool = False,
+        tokens_per_minute: int | None = None,
+        dollars_per_day: Decimal | None = None,
+        zero_data_retention: bool = False,
+    ) -> str:
+        """Make a key and return it: it can be seen this once. Raises `StartError` for a name in use, and for a name, an
+        organisation or a budget that can't be."""
         self._refresh()
-        if not name or not organisation:
-            raise StartError("A key needs a name and an organisation.")
+        for what, given in (("A key's name", name), ("An organisation's name", organisation)):
+            if not _can_be_named(given):
+                raise StartError(
+                    f"{what} has 1 to {NAME_LENGTH} printable characters, and no space at its ends: "
+                    f"{given[: NAME_LENGTH + 1]!a} can't be one."
+                )
         if any(key.name == name for key in self._keys.values()):
             raise StartError(f"There is a key named '{name}' already: revoke it first, or choose another name.")
         plaintext = PREFIX + base64.urlsafe_b64encode(self._entropy(KEY_BYTES)).decode().rstrip("=")
-        key = Key(name, organisation, int(self._clock()), _hash(plaintext))
+        try:
+            key = Key(
+                name,
+                organisation,
+                int(self._clock()),
+                _hash(plaintext),
+                admin,
+                tokens_per_minute,
+                dollars_per_day,
+                zero_data_retention,
+            )
+        except ValueError as error:
+            raise StartError(f"The key's budget, {error}.") from error
         self._save([*self._keys.values(), key])
         return plaintext
 
@@ -84,13 +170,14 @@ class KeyRing:
         self._refresh()
         rest = [key for key in self._keys.values() if key.name != name]
         if len(rest) == len(self._keys):
-            raise StartError(f"There is no key named '{name}' in {self._path}.")
+            raise StartError(f"There is no key named {_quoted(name)} in {self._path}.")
         self._save(rest)
 
-    def authenticate(self, authorization: str | None) -> str:
-        """The organisation of an `Authorization` header's key. Raises `Unauthenticated`, in OpenAI's words."""
+    def authenticate(self, authorization: str | None) -> Key:
+        """The key of an `Authorization` header; `ANYONE` where no key was ever made. Raises `Unauthenticated`, in
+        OpenAI's words."""
         if not self.required:
-            return DEFAULT_ORGANISATION
+            return ANYONE
         scheme, _, given = (authorization or "").partition(" ")
         given = given.strip()
         if scheme.lower() != "bearer" or not given:
@@ -104,26 +191,49 @@ class KeyRing:
             raise Unauthenticated(
                 f"Incorrect API key provided: {_redacted(given)}. Whoever runs this server can make one."
             )
-        return key.organisation
+        return key
 
-    def _refresh(self) -> None:
+    def authenticate_admin(self, authorization: str | None) -> Key:
+        """As `authenticate`, for what is shown to an administrator alone. Raises `Forbidden`, too."""
+        key = self.authenticate(authorization)
+        if not key.admin:
+            raise Forbidden(
+                "You have insufficient permissions for this operation: it needs an administrator's key. Whoever runs "
+                "this server can make one: headstart keys create NAME --admin"
+            )
+        return key
+
+    def _follow(self) -> None:
+        """As `_refresh`, but a file that can't be read changes nothing, and is complained of once."""
+        try:
+            self._refresh(known_damage=self._damage)
+        except StartError as error:
+            log.error("%s Until then the keys that were read last are served.", error)
+
+    def _refresh(self, known_damage: tuple[object, str] | None = None) -> None:
+        """Read the file if it changed. Raises `StartError` for damage that isn't the known one."""
+        version = None
         try:
             stat = self._path.stat()
             version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-            if version == self._version:
+            if version == self._version or (known_damage and version == known_damage[0]):
                 return
             keys = msgspec.json.decode(self._path.read_bytes(), type=list[Key])
         except FileNotFoundError:
             self._keys = {}  # a file that was there and is gone lets nobody in: `_version` stays
             return
         except OSError as error:
-            raise StartError(f"The key file {self._path} can't be read: {error.strerror}.") from error
+            problem = f"The key file {self._path} can't be read: {error.strerror}."
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise StartError(
-                f"The key file {self._path} is damaged: {error}. Restore it, or delete it and make new keys."
-            ) from error
-        self._keys = {key.hash: key for key in keys}
-        self._version = version
+            problem = f"The key file {self._path} is damaged: {error}. Restore it, or delete it and make new keys."
+        else:
+            self._keys = {key.hash: key for key in keys}
+            self._private = frozenset(key.organisation for key in keys if key.zero_data_retention)
+            self._version, self._damage = version, None
+            return
+        self._damage = (version, problem)
+        if self._damage != known_damage:
+            raise StartError(problem)
 
     def _save(self, keys: Sequence[Key]) -> None:
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
@@ -142,6 +252,14 @@ class KeyRing:
 
 def _hash(key: str) -> str:
     return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+
+
+def _can_be_named(name: str) -> bool:
+    return 1 <= len(name) <= NAME_LENGTH and name.isprintable() and name == name.strip()
+
+
+def _quoted(name: str) -> str:
+    return f"'{name}'" if _can_be_named(name) else f"{name[:NAME_LENGTH]!a}"
 
 
 def _redacted(key: str) -> str:
