@@ -8,6 +8,7 @@ import secrets
 import stat
 import tempfile
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from headstart.types import Generation, Retention
 
 SECRET_BYTES = 32
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+MOST_DOLLARS = 1_000_000
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -98,12 +100,40 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Output tokens of a request that doesn't say `max_output_tokens`."""
 
 
+class PriceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a model costs: `input` and `output`, in dollars for a million tokens; or `gpu_hour`, in dollars for an hour
+    of computing; or as much as a model that OpenAI publishes a price of, `like` that."""
+
+    input: Decimal | None = None
+    cached: Decimal | None = None
+    """As much as `input` if it is left out, and `written` too."""
+    written: Decimal | None = None
+    written_12h: Decimal | None = None
+    """As much as `written` if it is left out."""
+    output: Decimal | None = None
+    gpu_hour: Decimal | None = None
+    like: str | None = None
+
+    def __post_init__(self) -> None:
+        tokens = (self.input, self.cached, self.written, self.written_12h, self.output)
+        by_tokens = tokens != (None,) * len(tokens)
+        if by_tokens + (self.gpu_hour is not None) + (self.like is not None) != 1:
+            raise ValueError("A price has input and output, or gpu_hour, or like: one of the three")
+        if by_tokens and (self.input is None or self.output is None):
+            raise ValueError("A price by the token has both input and output")
+        for dollars in (*tokens, self.gpu_hour):
+            if dollars is not None and not (dollars.is_finite() and 0 <= dollars <= MOST_DOLLARS):
+                raise ValueError(f"A price is from 0 to {MOST_DOLLARS:,} dollars, not {dollars}")
+
+
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A served name. Names with the same `file` share one engine; no file: the demo model."""
 
     name: Annotated[str, msgspec.Meta(min_length=1)]
     file: str | None = None
     generation: Generation = "interval"
+    price: PriceConfig | None = None
+    """None: what OpenAI publishes for its name, if that is one of OpenAI's."""
 
 
 class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,6 +158,19 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Bytes of the database; the oldest responses make room."""
     busy_timeout: Annotated[float, msgspec.Meta(gt=0, le=60)] = 5.0
     """Seconds that a write waits while another process writes; then the answer is given and not stored."""
+
+
+class LedgerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The usage ledger: a row per request, of counts, times and costs; no prompt's text."""
+
+    enabled: bool = True
+    url: str = ""
+    """A database that servers share, as postgresql://USER:PASSWORD@HOST/DATABASE; the environment's
+    HEADSTART_LEDGER_URL goes first. Empty: a file in the data directory."""
+    days: Annotated[float, msgspec.Meta(gt=0, le=3650)] = 30.0
+    """How long rows are kept. Sums of them by minute are kept for 2 days, by hour for 400, by day for good."""
+    cache_keys: Literal["hashed", "plain"] = "hashed"
+    """How a client's prompt_cache_key stands in a row."""
 
 
 class OrganisationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,7 +206,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     retention: RetentionConfig = RetentionConfig()
     diagnostics: DiagnosticsConfig = DiagnosticsConfig()
     store: StoreConfig = StoreConfig()
+    ledger: LedgerConfig = LedgerConfig()
     organisations: tuple[OrganisationConfig, ...] = ()
+
+    @property
+    def ledger_place(self) -> Path | str:
+        """The ledger's file, or its URL."""
+        return os.environ.get("HEADSTART_LEDGER_URL") or self.ledger.url or self.data_path / "usage.db"
 
     @property
     def data_path(self) -> Path:
@@ -182,7 +231,7 @@ def load(path: Path | None, overrides: dict[str, Any]) -> Config:
         except msgspec.DecodeError as error:
             raise StartError(f"The configuration {path} is not valid TOML: {error}.") from error
     merged = settings | overrides
-    for section in ("engine", "retention", "diagnostics", "store"):
+    for section in ("engine", "retention", "diagnostics", "store", "ledger"):
         if section in settings and section in overrides:
             merged[section] = {**settings[section], **overrides[section]}
     try:
