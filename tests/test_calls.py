@@ -14,6 +14,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from headstart import server
+from headstart.accounts import Accounts
 from headstart.config import Config, EngineConfig, ModelConfig
 from headstart.engine.demo_model import TINY, write_demo_model
 from headstart.prompt.template import DEFAULT_TEMPLATE, DEMO_TEMPLATE
@@ -56,9 +57,9 @@ def client(
     engine = EngineConfig(context_cells=8_192, max_sequences=4, threads=1)
     config = Config(data_dir=str(directory), models=tuple(models), engine=engine)
     keys = server.prepare(config)
-    pipeline = server.build_pipeline(config)
+    pipeline, accounts = server.build_pipeline(config, keys), Accounts(config, b"")
     with (
-        serve(server.build_app(config, pipeline, keys, server.open_store(config))) as address,
+        serve(server.build_app(config, pipeline, keys, server.open_store(config), accounts)) as address,
         openai.OpenAI(base_url=f"{address}/v1", api_key="unused", max_retries=0, timeout=60) as client,
     ):
         yield client

@@ -16,16 +16,26 @@ import httpx2
 import msgspec
 import openai
 import pytest
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from headstart import models, server
+from headstart.accounts import Accounts
+from headstart.api.auth import KeyRing
 from headstart.cli.process import ServerProcess
 from headstart.config import Config, EngineConfig, ModelConfig, StoreConfig, load
 from headstart.errors import StartError
+from headstart.pipeline import Pipeline
 from headstart.store.responses import Answered
 
 INSTRUCTIONS = "Answer questions about machine learning with examples. " * 60
 """Well over 1,024 tokens in the tiny model's vocabulary."""
+
+
+def app_of(config: Config, pipeline: Pipeline) -> Starlette:
+    """The application of a server with this configuration."""
+    keys, store, accounts = server.prepare(config), server.open_store(config), Accounts(config, b"")
+    return server.build_app(config, pipeline, keys, store, accounts)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +52,8 @@ def url(
         ),
         engine=EngineConfig(context_cells=16_384, max_sequences=4),
     )
-    keys = server.prepare(config)
-    pipeline = server.build_pipeline(config)
-    with serve(server.build_app(config, pipeline, keys, server.open_store(config))) as address:
+    pipeline = server.build_pipeline(config, server.prepare(config))
+    with serve(app_of(config, pipeline)) as address:
         yield f"{address}/v1"
     for engine in {id(model.engine): model.engine for model in pipeline.models.values()}.values():
         asyncio.run(engine.close())
@@ -272,8 +281,8 @@ def test_what_is_promised_outlives_a_restart_and_in_memory_does_not(
     config = Config(data_dir=str(tmp_path), models=models_, engine=EngineConfig(context_cells=8192, disk_cache="1GiB"))
     headers: list[list[str]] = []
     for _ in range(2):
-        pipeline = server.build_pipeline(config)
-        with serve(server.build_app(config, pipeline, server.prepare(config), server.open_store(config))) as address:
+        pipeline = server.build_pipeline(config, server.prepare(config))
+        with serve(app_of(config, pipeline)) as address:
             for model, retention in (("gpt-4.1-mini", "24h"), ("m", "in_memory"), ("gpt-4.1-mini", None)):
                 body = {"model": model, "input": INSTRUCTIONS, "prompt_cache_retention": retention}
                 answer = httpx2.post(f"{address}/v1/responses", json={**body, "max_output_tokens": 2})
@@ -294,8 +303,8 @@ def test_a_write_that_cannot_be_promised_says_so(
     """Served normally; in the header, the usage and the explanation."""
     served = (ModelConfig(name="gpt-5.6", file=str(tiny_path), generation="breakpoint"),)
     config = Config(data_dir=str(tmp_path), models=served, engine=EngineConfig(context_cells=8192, disk_cache="64K"))
-    pipeline = server.build_pipeline(config)
-    with serve(server.build_app(config, pipeline, server.prepare(config), server.open_store(config))) as address:
+    pipeline = server.build_pipeline(config, server.prepare(config))
+    with serve(app_of(config, pipeline)) as address:
         answer = httpx2.post(f"{address}/v1/responses", json={"model": "gpt-5.6", "input": INSTRUCTIONS})
         explained = httpx2.get(f"{address}/v1/responses/{answer.json()['id']}/cache").json()
     asyncio.run(server.close_engines(pipeline))
@@ -314,9 +323,9 @@ def test_a_disk_that_is_nearly_full_is_left_alone(
     """Promises are then made in memory, not refused."""
     monkeypatch.setattr(server, "default_disk", lambda path, there: 0)
     served = (ModelConfig(name="m", file=str(tiny_path)),)
-    pipeline = server.build_pipeline(
-        Config(data_dir=str(tmp_path), models=served, engine=EngineConfig(context_cells=4096, ram_cache="1GiB"))
-    )
+    engine = EngineConfig(context_cells=4096, ram_cache="1GiB")
+    config = Config(data_dir=str(tmp_path), models=served, engine=engine)
+    pipeline = server.build_pipeline(config, server.prepare(config))
     stats = pipeline.models["m"].engine.stats()
     asyncio.run(server.close_engines(pipeline))
     assert (stats.disk_budget, stats.promised_budget) == (0, 3 * 2**28)
@@ -331,9 +340,9 @@ def test_what_is_on_disk_of_other_models_counts(
     for kv_type in ("f16", "f32"):
         engine = EngineConfig(context_cells=4096, disk_cache="64MiB", kv_type=kv_type)  # type: ignore[arg-type]
         config = Config(data_dir=str(tmp_path), models=served, engine=engine)
-        pipeline = server.build_pipeline(config)
+        pipeline = server.build_pipeline(config, server.prepare(config))
         budgets.append(pipeline.models["m"].engine.stats().disk_budget)
-        with serve(server.build_app(config, pipeline, server.prepare(config), server.open_store(config))) as address:
+        with serve(app_of(config, pipeline)) as address:
             body = {"model": "m", "input": INSTRUCTIONS, "max_output_tokens": 2}
             assert httpx2.post(f"{address}/v1/responses", json=body).json()["object"] == "response"
         asyncio.run(server.close_engines(pipeline))
@@ -345,13 +354,13 @@ def test_a_second_process_on_one_data_directory_is_refused(tiny_path: Path, tmp_
     """It says what to do instead; without a disk cache there is nothing to quarrel about."""
     served = (ModelConfig(name="m", file=str(tiny_path)),)
     config = Config(data_dir=str(tmp_path), models=served, engine=EngineConfig(context_cells=4096, disk_cache="1GiB"))
-    pipeline = server.build_pipeline(config)
+    pipeline = server.build_pipeline(config, server.prepare(config))
     with pytest.raises(StartError, match="--data-dir"):
-        server.build_pipeline(config)
+        server.build_pipeline(config, server.prepare(config))
     without = msgspec.structs.replace(config, engine=EngineConfig(context_cells=4096, disk_cache=0))
-    asyncio.run(server.close_engines(server.build_pipeline(without)))
+    asyncio.run(server.close_engines(server.build_pipeline(without, server.prepare(without))))
     asyncio.run(server.close_engines(pipeline))
-    asyncio.run(server.close_engines(server.build_pipeline(config)))
+    asyncio.run(server.close_engines(server.build_pipeline(config, server.prepare(config))))
 
 
 @pytest.mark.parametrize(
@@ -499,7 +508,12 @@ def test_a_broken_database_stops_the_start(tmp_path: Path) -> None:
 
 
 def test_organisations_under_zero_data_retention(tmp_path: Path) -> None:
-    """By name, from the configuration."""
+    """By name, from the configuration, or by one of their keys."""
     path = tmp_path / "headstart.toml"
     path.write_text("[[organisations]]\nname = 'a'\nzero_data_retention = true\n[[organisations]]\nname = 'b'\n")
-    assert server.private_organisations(load(path, {})) == {"a"}
+    keys = KeyRing(tmp_path / "keys.json")
+    private = server.private_organisations(load(path, {}), keys)
+    assert set(private) == {"a"}
+    keys.create("laptop", "c", zero_data_retention=True)
+    assert set(private) == {"a", "c"}
+    assert "b" not in private

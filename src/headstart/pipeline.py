@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, ParamSpec, TypeVar
@@ -54,6 +54,10 @@ class ServedModel:
     created: int
 
 
+Admit = Callable[[ServedModel, Prompt, Request], Awaitable[None]]
+"""Asked before a request is computed; raises a `RequestError` if it may not be."""
+
+
 class Completion(NamedTuple):
     """A request under way, and its record for the requests to come. Closing `events` cancels it."""
 
@@ -92,7 +96,7 @@ class Pipeline:
         *,
         remembered: int = MOST_TOKENS,
         keep_text: bool = False,
-        zero_data_retention: frozenset[str] = frozenset(),
+        zero_data_retention: Container[str] = frozenset(),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.models = {model.name: model for model in models}
@@ -115,7 +119,7 @@ class Pipeline:
         """The prompt as the model would read it. Raises `InvalidRequest` if the template refuses the messages."""
         return await aside(_is_large(request), self.model(request.model).prompts.build, request, organisation)
 
-    async def start(self, request: Request, organisation: str) -> Completion:
+    async def start(self, request: Request, organisation: str, admit: Admit | None = None) -> Completion:
         """Send a request on its way. Everything that is wrong with it is raised here, before a byte is answered."""
         model = self.model(request.model)
         namespace = Namespace(organisation, model.name, model.generation, request.cache.key)
@@ -124,6 +128,8 @@ class Pipeline:
         prompt = await aside(large, model.prompts.build, request, organisation)
         plan = model.engine.info.kept(model.rules.plan(prompt, namespace, request.cache))
         calls = calls_of(request, model.prompts.call_syntax)
+        if admit is not None:
+            await admit(model, prompt, request)
         record = await aside(large, self._recorder.record, namespace, request, prompt, plan, self._clock())
         events = model.engine.generate(prompt, plan, replace(request.sampling, calls=calls))
         return Completion(model, request, prompt, plan, record, events, None if calls is None else CallStream(calls))

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from rich.status import Status
 from starlette.applications import Starlette
 
 from headstart import __version__
+from headstart.accounts import Accounts
 from headstart.api.app import create_app
-from headstart.api.auth import KeyRing
+from headstart.api.auth import KeyRing, PrivateOrganisations
 from headstart.cache.index import PrefixIndex
 from headstart.cache.policy import Terms, rules_for
 from headstart.cache.promises import PromiseBudget
@@ -59,11 +60,11 @@ def serve(config: Config) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     console = Console(stderr=True)
     keys = prepare(config)
-    store = open_store(config)
+    store, accounts = open_store(config), Accounts(config, load_secret(config.data_path / SECRET_FILE))
     with listen(config) as listening:
         with console.status("Starting …") as status:
-            pipeline = build_pipeline(config, status)
-        app = build_app(config, pipeline, keys, store)
+            pipeline = build_pipeline(config, keys, status)
+        app = build_app(config, pipeline, keys, store, accounts)
         _greet(console, config, pipeline, keys)
         settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
         Server(settings, pipeline).run(sockets=[listening])
@@ -133,9 +134,10 @@ async def sweep(store: ResponseStore, every: float = SWEEP_SECONDS) -> None:
         await asyncio.sleep(every)
 
 
-def private_organisations(config: Config) -> frozenset[str]:
-    """The organisations under zero data retention."""
-    return frozenset(organisation.name for organisation in config.organisations if organisation.zero_data_retention)
+def private_organisations(config: Config, keys: KeyRing) -> PrivateOrganisations:
+    """The organisations under zero data retention, by the configuration or by one of their keys."""
+    configured = frozenset(each.name for each in config.organisations if each.zero_data_retention)
+    return PrivateOrganisations(keys, configured)
 
 
 def is_loopback(host: str) -> bool:
@@ -148,7 +150,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
+def build_pipeline(config: Config, keys: KeyRing, status: Status | None = None) -> Pipeline:
     """Load every model file once and serve it under its names."""
 
     def tell(what: str) -> None:
@@ -157,17 +159,18 @@ def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
 
     secret = load_secret(config.data_path / SECRET_FILE)
     in_memory = Lifetime(config.retention.in_memory_idle, config.retention.in_memory_total)
-    terms = Terms(secret, in_memory, config.retention.default, private_organisations(config))
+    private = private_organisations(config, keys)
+    terms = Terms(secret, in_memory, config.retention.default, private)
     rules = {model.generation: rules_for(model.generation, terms) for model in config.models}
     engines: dict[str | None, tuple[EmbeddedEngine, PromptBuilder]] = {}
     indexes: list[PrefixIndex] = []
     clock = SteadyClock()
     served = []
     with ExitStack() as undo:
-        disk = open_disk(config, clock)
+        disk = open_disk(config, private, clock)
         if disk is not None:
             undo.callback(disk.close)
-        budget = promise_budget(config, disk)
+        budget = promise_budget(config, keys, disk)
         for model in config.models:
             if model.file not in engines:
                 index = PrefixIndex(ram_budget(config), budget)
@@ -185,7 +188,7 @@ def build_pipeline(config: Config, status: Status | None = None) -> Pipeline:
         secret,
         remembered=config.diagnostics.tokens,
         keep_text=config.diagnostics.text,
-        zero_data_retention=terms.zero_data_retention,
+        zero_data_retention=private,
     )
 
 
@@ -209,13 +212,13 @@ def load_engine(
     return EmbeddedEngine(loaded, config.engine, index, disk=tier, clock=clock), prompts
 
 
-def open_disk(config: Config, clock: Callable[[], float]) -> CacheDirectory | None:
+def open_disk(config: Config, private: Iterable[str], clock: Callable[[], float]) -> CacheDirectory | None:
     """The disk tier's directory, without what is there of organisations under zero data retention; None if there is to
     be none. Raises `StartError`, as where another process has it."""
     if config.engine.disk_cache != "auto" and not bytes_of(config.engine.disk_cache):
         return None
     path = config.data_path / CACHE_DIRECTORY
-    for organisation in private_organisations(config) if (path / CATALOGUE).exists() else ():
+    for organisation in private if (path / CATALOGUE).exists() else ():
         with suppress(InUse):  # which the next line says
             clear(path, Selection(organisation=organisation), clock())
     return CacheDirectory(path, clock=clock)
@@ -227,7 +230,7 @@ def ram_budget(config: Config) -> int:
     return default_ram() // _engines(config) if asked == "auto" else bytes_of(asked)
 
 
-def promise_budget(config: Config, disk: CacheDirectory | None) -> PromiseBudget:
+def promise_budget(config: Config, keys: KeyRing, disk: CacheDirectory | None) -> PromiseBudget:
     """What one engine can promise. Where there are no keys there is one organisation, and it can have all."""
     on_disk = 0
     if disk is not None:
@@ -235,8 +238,7 @@ def promise_budget(config: Config, disk: CacheDirectory | None) -> PromiseBudget
         on_disk = default_disk(disk.path, disk.size) // _engines(config) if asked == "auto" else bytes_of(asked)
     if on_disk and not ram_budget(config):
         log.warning("With --ram-cache 0 nothing can be promised: what goes to disk goes through memory.")
-    several = KeyRing(config.data_path / KEYS_FILE).required
-    share = config.retention.organisation_share if several else 1.0
+    share = config.retention.organisation_share if keys.required else 1.0
     return PromiseBudget(on_disk, int(ram_budget(config) * PROMISED_RAM), share)
 
 
@@ -249,15 +251,17 @@ def load_secret(path: Path) -> bytes:
     return own_secret(path, "secret")
 
 
-def build_app(config: Config, pipeline: Pipeline, keys: KeyRing, store: ResponseStore) -> Starlette:
-    """The application, whose end closes the engines and the store."""
+def build_app(config: Config, pipeline: Pipeline, keys: KeyRing, store: ResponseStore, accounts: Accounts) -> Starlette:
+    """The application, whose end closes the engines, the store and the ledger."""
     app = create_app(
         pipeline,
         keys,
         max_body=bytes_of(config.max_body),
         store=store,
         store_default=config.store.default,
-        zero_data_retention=private_organisations(config),
+        zero_data_retention=private_organisations(config, keys),
+        meter=accounts.meter,
+        more=accounts.routes,
     )
 
     @asynccontextmanager
@@ -267,6 +271,7 @@ def build_app(config: Config, pipeline: Pipeline, keys: KeyRing, store: Response
         sweeping.cancel()
         await close_engines(pipeline)
         await store.close()
+        await accounts.close()
 
     app.router.lifespan_context = lifespan
     return app
@@ -289,9 +294,11 @@ def _greet(console: Console, config: Config, pipeline: Pipeline, keys: KeyRing) 
             f"on disk {_gib(each.disk_budget)}, {kept}" if each.disk_budget else "nothing on disk: a restart loses it"
         )
         console.print(f"  prefix cache: RAM {_gib(each.ram_budget)}; {disk}")
+    admin = "; it asks for a key of 'headstart keys create NAME --admin'" if keys.required else ""
     console.print(
         f"  {'API keys required' if keys.required else 'no API keys: this machine only'}; data in {config.data_path}"
     )
+    console.print(f"  dashboard: [link]http://{host}:{config.port}/dashboard[/link]{admin}")
     if config.store.default:
         console.print(f"  responses are stored for {config.store.days:g} days, unless a request says 'store': false")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headstart.api import openapi
@@ -21,11 +21,12 @@ from headstart.api.chat import Chat
 from headstart.api.connection import ClientGone
 from headstart.api.desk import Desk, json
 from headstart.api.explain import Explain
+from headstart.api.meter import Meter
 from headstart.api.models import Models
 from headstart.api.responses import Responses
 from headstart.api.sse import UNEXPECTED
 from headstart.api.stored import StoredResponses
-from headstart.errors import EngineFailed, Overloaded, RequestError
+from headstart.errors import EngineFailed, Overloaded, RateLimited, RequestError
 from headstart.pipeline import Pipeline
 from headstart.store.responses import ResponseStore
 
@@ -42,7 +43,9 @@ def create_app(
     max_body: int,
     store: ResponseStore | None = None,
     store_default: bool = False,
-    zero_data_retention: frozenset[str] = frozenset(),
+    zero_data_retention: Container[str] = frozenset(),
+    meter: Meter | None = None,
+    more: Callable[[Desk], Sequence[BaseRoute]] = lambda _: (),
     clock: Callable[[], float] = time.time,
     token: Callable[[int], str] = secrets.token_hex,
 ) -> Starlette:
@@ -50,9 +53,10 @@ def create_app(
 
     `store` keeps responses, if there is one: those whose request says so, or, by `store_default`, doesn't say; never
     those of the organisations under `zero_data_retention`.
+    `meter` is what requests are measured by; `more` routes beside OpenAI's, that use the same desk.
     `clock` gives Unix time in seconds; `token(n)` n random bytes in hexadecimal, for ids.
     """
-    desk = Desk(pipeline, keys, max_body, clock, token, store, store_default, zero_data_retention)
+    desk = Desk(pipeline, keys, max_body, clock, token, store, store_default, zero_data_retention, meter or Meter())
     responses, stored, chat, models = Responses(desk), StoredResponses(desk), Chat(desk), Models(desk)
     explain = Explain(desk)
     app = Starlette(
@@ -69,6 +73,7 @@ def create_app(
             Route("/v1/models/{model:path}", models.retrieve, methods=["GET"]),
             Route("/health", models.health, methods=["GET"]),
             Route("/openapi.json", openapi.serve, methods=["GET"]),
+            *more(desk),
         ],
         middleware=[Middleware(Frame, token=token)],
         exception_handlers={RequestError: _refused, HTTPException: _not_routed, ClientGone: _gone},
@@ -118,7 +123,11 @@ class Frame:
 def error_answer(error: RequestError) -> Response:
     """A request error in OpenAI's shape."""
     body = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
-    headers = {"retry-after": str(error.retry_after)} if isinstance(error, Overloaded) else None
+    headers = {}
+    if isinstance(error, Overloaded):
+        headers = {"retry-after": str(error.retry_after)}
+    elif isinstance(error, RateLimited):
+        headers = error.headers
     return json({"error": body}, error.status, headers)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Container
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headstart.api import decoding
-from headstart.api.auth import KeyRing
+from headstart.api.auth import Key, KeyRing
 from headstart.api.connection import closing, read_body, unless_gone
+from headstart.api.meter import Meter
 from headstart.errors import Unauthenticated
 from headstart.pipeline import Completion, Pipeline, Placement, aside
 from headstart.store.responses import ResponseStore
@@ -41,9 +42,19 @@ class Desk:
     token: Callable[[int], str]
     store: ResponseStore | None = None
     store_default: bool = False
-    zero_data_retention: frozenset[str] = frozenset()
+    zero_data_retention: Container[str] = frozenset()
+    meter: Meter = field(default_factory=Meter)
 
     def organisation(self, request: Request) -> str:
+        """Whose request it is. Raises `Unauthenticated`."""
+        return self.caller(request).organisation
+
+    def admin(self, request: Request) -> Key:
+        """The key of an administrator, who may see what all organisations do. Raises `Unauthenticated`, `Forbidden`."""
+        self.caller(request)
+        return self.keys.authenticate_admin(request.headers.get("authorization"))
+
+    def caller(self, request: Request) -> Key:
         """Who asks. Raises `Unauthenticated`.
 
         Without keys everybody on this machine is served, but no web page of another host that a browser here has open,

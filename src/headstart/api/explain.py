@@ -13,7 +13,7 @@ from headstart.api.usage import billed
 from headstart.api.wire import answers
 from headstart.errors import NotFound
 from headstart.pipeline import Record
-from headstart.types import Explanation, Parting
+from headstart.types import Explanation, Parting, Usage, dollars
 
 REFUSED = (
     "All that this server or your organisation can promise is promised. Until some of it ends, this prefix is kept as "
@@ -38,10 +38,10 @@ class Explain:
                 "a restart and many later requests make them go sooner.",
                 param="id",
             )
-        return json(_explained(record, record.outcome))
+        return json(_explained(record, record.outcome, self.desk.meter.recent(organisation, id)))
 
 
-def _explained(record: Record, outcome: Explanation) -> answers.CacheExplanation:
+def _explained(record: Record, outcome: Explanation, row: Usage | None) -> answers.CacheExplanation:
     report, namespace = outcome.report, record.namespace
     cause, nearest, parting = outcome.cause, outcome.nearest, outcome.parting
     return answers.CacheExplanation(
@@ -53,6 +53,7 @@ def _explained(record: Record, outcome: Explanation) -> answers.CacheExplanation
         input_tokens=record.length,
         cached_tokens=report.read,
         cache_write_tokens=billed(report, namespace.generation).tokens,
+        cost=_cost(row),
         cached_from=answers.CachedFrom(report.from_context, report.from_ram, report.from_disk, report.waited),
         write_refused=answers.RefusedWrite("refused", report.refused, REFUSED) if report.refused else None,
         boundaries=answers.Boundaries(_boundaries(record.lookups), _boundaries(record.boundaries)),
@@ -61,6 +62,12 @@ def _explained(record: Record, outcome: Explanation) -> answers.CacheExplanation
         nearest=None if nearest is None else answers.Nearest(nearest, outcome.shared),
         parting=None if parting is None else _parting(parting),
     )
+
+
+def _cost(row: Usage | None) -> answers.Cost | None:
+    if row is None or row.cost is None or row.uncached_cost is None:
+        return None
+    return answers.Cost(dollars(row.cost), dollars(row.uncached_cost))
 
 
 def _boundaries(boundaries: Sequence[int]) -> answers.Range | list[int]:

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from headstart.api import conversations, responses_input
 from headstart.api.desk import THREADED_BYTES, Desk, collect, json
 from headstart.api.items import input_items, size_of
+from headstart.api.receipt import Receipt, receipt_for
 from headstart.api.responses_output import ResponseObject, ResponseScript
 from headstart.api.sse import EventStream
-from headstart.api.usage import cache_header
 from headstart.api.wire.responses import InputTokensBody, ResponsesBody
 from headstart.pipeline import aside
 
@@ -25,8 +25,11 @@ class Responses:
 
     async def create(self, request: Request) -> Response:
         """Answer, whole or as a stream. Who sees the end of an answer can go on from it: it is stored by then."""
-        desk = self.desk
-        organisation = desk.organisation(request)
+        async with receipt_for(self.desk, request, "responses") as receipt:
+            return await self._create(request, receipt)
+
+    async def _create(self, request: Request, receipt: Receipt) -> Response:
+        desk, organisation = self.desk, receipt.caller.organisation
         body, size = await desk.body(request, ResponsesBody)
         turn = await conversations.turn(desk, organisation, body.previous_response_id, body.store)
         body.store = turn.store is not None
@@ -36,11 +39,11 @@ class Responses:
         items = (
             await aside(size > THREADED_BYTES, input_items, body.input, turn.earlier, desk.token) if body.store else ()
         )
-        completion = await desk.pipeline.start(asked, organisation)
+        completion = await receipt.start(asked)
         answer = ResponseObject(body, asked, completion, desk.clock, desk.token)
-        placement = await desk.place(request, completion, answer.id)
+        placement = await receipt.place(answer.id)
         answer.compared(placement.comparison)
-        headers = cache_header(placement.explanation, completion.model.generation)
+        headers = receipt.headers()
         if body.stream:
             script = ResponseScript(answer)
 

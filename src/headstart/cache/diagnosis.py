@@ -58,6 +58,14 @@ STRUCTURAL: Mapping[str, str] = {
 
 _KIND_REMEDIES: Mapping[str, str] = {**dict(kinds.REMEDIES.items()), **STRUCTURAL}
 
+
+def remedy_of(cause: Cause, kind: str | None = None) -> str:
+    """What to do about a cause, where a value of some kind stands at the parting."""
+    if cause == "prefix_changed" and kind is not None:
+        return _KIND_REMEDIES.get(kind, REMEDIES[cause])
+    return REMEDIES[cause]
+
+
 ELSEWHERE = 0.2
 """Share of a prompt that another has to hold behind the place where they part, to be the same prompt, changed."""
 TAIL_TOKENS = 64
@@ -105,9 +113,7 @@ def explain(subject: Subject, report: CacheReport, book: RecordBook) -> Explanat
         if elsewhere is not None and (left := _left(subject, elsewhere)):
             near, miss = elsewhere, Miss("different_key", left)
     cause, missed = miss or (None, 0)
-    remedy = None if cause is None else REMEDIES[cause]
-    if cause == "prefix_changed" and parting is not None and parting.kind is not None:
-        remedy = _KIND_REMEDIES[parting.kind]
+    remedy = None if cause is None else remedy_of(cause, parting.kind if parting is not None else None)
     if cause == "below_minimum" and near is not None:
         lacking = MINIMUM_PREFIX - near.common
         remedy = f"Both share {near.common} tokens, {lacking} too few: from {MINIMUM_PREFIX} on a prefix is cached."

@@ -5,7 +5,7 @@ A model is served under one *generation* of rules; `rules_for` is the registry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -49,7 +49,7 @@ class Terms:
     secret: bytes
     in_memory: Lifetime = IN_MEMORY
     retention: Retention = "24h"
-    zero_data_retention: frozenset[str] = field(default_factory=frozenset)
+    zero_data_retention: Container[str] = field(default_factory=frozenset)
 
     def on(self, plan: Plan, namespace: Namespace) -> Plan:
         """The plan with what doesn't depend on the prompt."""

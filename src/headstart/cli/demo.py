@@ -9,7 +9,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -27,8 +27,15 @@ TIMESTAMP = "2026-03-02 09:41:07"
 """What pitfall 2 of the tutorial puts in front; any other time would do."""
 
 
+class Bill(NamedTuple):
+    """What requests cost, and would have cost without a cache, in dollars, as the server's ledger says."""
+
+    cost: Decimal
+    uncached_cost: Decimal
+
+
 class Row(NamedTuple):
-    """One request of the demo. Times in seconds, cost in dollars."""
+    """One request of the demo. Times in seconds, its input's cost in dollars."""
 
     title: str
     input_tokens: int
@@ -59,11 +66,15 @@ def demo(
         "[bold]its words mean nothing, its timings are real.[/]\n"
     )
     with directory(data_dir) as path, server(console, path) as base_url:
-        rows = experiment(console, base_url)
-    console.print(table(rows))
-    console.print()
-    console.print(bars(rows))
-    console.print(explanation(rows), soft_wrap=True)  # a command stays on its line
+        rows, bill = experiment(console, base_url)
+        console.print(table(rows))
+        console.print()
+        console.print(bars(rows))
+        console.print(explanation(rows), soft_wrap=True)  # a command stays on its line
+        watched = sys.stdin.isatty() and sys.stdout.isatty()
+        console.print(receipt(bill, base_url.removesuffix("/v1"), watched), soft_wrap=True)
+        if watched:
+            wait(console)
 
 
 @contextmanager
@@ -97,8 +108,14 @@ def server(console: Console, data_dir: Path) -> Iterator[str]:
         process.stop()
 
 
-def experiment(console: Console, base_url: str) -> list[Row]:
-    """The tutorial's two requests, and the mistake it warns of."""
+def wait(console: Console) -> None:
+    """Serve on until somebody has seen enough."""
+    with suppress(KeyboardInterrupt, EOFError):
+        console.input("[bold]It serves until you press Enter.[/] ")
+
+
+def experiment(console: Console, base_url: str) -> tuple[list[Row], Bill | None]:
+    """The tutorial's two requests, with their bill, and the mistake it warns of."""
     from headstart.errors import StartError
 
     try:
@@ -110,7 +127,8 @@ def experiment(console: Console, base_url: str) -> list[Row]:
         ("2  the same prefix again", LONG_PREFIX + QUESTIONS[1]),
         ("3  a timestamp in front", TIMESTAMP + LONG_PREFIX + QUESTIONS[1]),
     )
-    rows = []
+    rows: list[Row] = []
+    bill = None
     client = OpenAI(base_url=base_url, api_key="none", max_retries=0)
     for title, prompt in prompts:
         with console.status(f"Request {title} …"):
@@ -118,10 +136,22 @@ def experiment(console: Console, base_url: str) -> list[Row]:
                 rows.append(ask(client, title, prompt))
             except OpenAIError as error:
                 raise StartError(f"Request {title[0]} failed: {error}") from error
+        if len(rows) == 2:
+            bill = billed(base_url)
         question = prompt.rpartition(INSTRUCTIONS)[2]
         console.print(f"[dim]{title[0]}  … {question}\n   {snippet(rows[-1].text)}[/]")
     console.print()
-    return rows
+    return rows, bill
+
+
+def billed(base_url: str) -> Bill | None:
+    """What all requests so far cost; None where the ledger knows no price."""
+    import httpx2
+
+    totals = httpx2.get(f"{base_url.removesuffix('/v1')}/dashboard/data?range=1h").json()["totals"]
+    if totals["cost"] is None:
+        return None
+    return Bill(Decimal(totals["cost"]), Decimal(totals["uncached_cost"]))
 
 
 def ask(client: OpenAI, title: str, prompt: str) -> Row:
@@ -226,6 +256,21 @@ def explanation(rows: list[Row]) -> str:
         f"  {headstart} bench --scenario burst",
     ]
     return "\n".join(lines)
+
+
+def receipt(bill: Bill | None, address: str, watched: bool) -> str:
+    """What the first two requests cost, and where more of that is to be seen, if anybody is there to look."""
+    lines = [""]
+    if bill is not None:
+        cost, uncached = bill
+        lines += [
+            f"Requests 1 and 2 cost [bold]${cost:f}[/], answers included, and without the cache",
+            f"would have cost [bold]${uncached:f}[/]: {1 - cost / uncached:.0%} saved.",
+        ]
+    lines.append(f"The dashboard shows it: [bold]{address}/dashboard[/]")
+    if not watched:
+        lines.append("(gone with this demo; that of 'headstart serve' is at http://127.0.0.1:8000/dashboard)")
+    return "\n".join([*lines, ""])
 
 
 def command() -> str:

@@ -172,6 +172,13 @@ class InputItems(msgspec.Struct):
     has_more: bool
 
 
+class Cost(msgspec.Struct):
+    """What a request cost, and would have cost without a cache: dollars, exactly."""
+
+    dollars: str
+    without_cache: str
+
+
 class CachedFrom(msgspec.Struct):
     """Where the tokens that were read came from, and whether the request waited for one that computed them."""
 
@@ -256,6 +263,8 @@ class CacheExplanation(msgspec.Struct, kw_only=True):
     input_tokens: int
     cached_tokens: int
     cache_write_tokens: int
+    cost: Cost | None
+    """Null until the answer has ended, and for a model without a price."""
     cached_from: CachedFrom
     write_refused: RefusedWrite | None
     boundaries: Boundaries

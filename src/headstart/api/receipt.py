@@ -1,0 +1,248 @@
+"""A request's receipt: what it asked, what it was given, how long that took, and so what it costs.
+
+Every request to an endpoint that generates, and whose key is known, leaves one row, however it ends.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import AsyncIterator
+from types import TracebackType
+
+from starlette.requests import Request as HttpRequest
+
+from headstart.api.auth import Key
+from headstart.api.connection import ClientGone, closing
+from headstart.api.desk import Desk
+from headstart.api.limits import Reservation
+from headstart.api.usage import billed, cache_header
+from headstart.errors import RequestError
+from headstart.pipeline import Completion, Placement, ServedModel
+from headstart.types import (
+    GAP_BOUNDS,
+    CacheReport,
+    Delta,
+    Endpoint,
+    Event,
+    Explanation,
+    Finished,
+    Placed,
+    Prompt,
+    Request,
+    Status,
+    Usage,
+    Written,
+)
+
+
+class Receipt:
+    """One request's. As a context, it notes how a request ends that never came to an answer."""
+
+    def __init__(self, desk: Desk, request: HttpRequest, caller: Key, endpoint: Endpoint) -> None:
+        self.caller, self.endpoint, self.time = caller, endpoint, desk.clock()
+        self.id = self.model = ""
+        self.input = self.output = 0
+        self.report: CacheReport | None = None
+        self._desk, self._request, self._begun = desk, request, time.perf_counter()
+        self._asked: Request | None = None
+        self._completion: Completion | None = None
+        self._explanation: Explanation | None = None
+        self._reservation: Reservation | None = None
+        self._first = self._last = 0.0
+        self._gaps = [0] * (len(GAP_BOUNDS) + 1)
+        self._finished: Finished | None = None
+        self._error: BaseException | None = None
+        self._filed = False
+        desk.meter.under_way.add(self)
+
+    async def __aenter__(self) -> Receipt:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._error = self._error or error
+            if self._completion is not None:
+                async with closing(self._completion.events):
+                    pass
+            self.file()
+
+    # --------------------------------------------------------------------------------------------- on the way in
+
+    async def start(self, asked: Request) -> Completion:
+        """As `Pipeline.start`; within the key's budget, and counted. Raises what that raises, and `RateLimited`."""
+        self._asked = asked
+        if asked.model in self._desk.pipeline.models:
+            self.model = asked.model
+        completion = await self._desk.pipeline.start(asked, self.caller.organisation, self._admit)
+        self._completion = completion._replace(events=Metered(completion.events, self))
+        return self._completion
+
+    async def _admit(self, model: ServedModel, prompt: Prompt, asked: Request) -> None:
+        self.input = len(prompt.tokens)
+        meter, most = self._desk.meter, asked.sampling.max_tokens
+        estimate = None
+        if self.caller.dollars_per_day is not None:
+            estimate = meter.estimate(model.name, self.input, most or 0)
+        self._reservation = await meter.limits.admit(
+            self.caller, model.name, input=self.input, max_output=most, estimate=estimate
+        )
+
+    async def place(self, id: str) -> Placement:
+        """As `Desk.place`."""
+        assert self._completion is not None
+        self.id = id
+        placement = await self._desk.place(self._request, self._completion, id)
+        self._explanation = placement.explanation
+        return placement
+
+    def headers(self) -> dict[str, str]:
+        """What the answer's headers say of the cache, and of the key's budget."""
+        assert self._completion is not None
+        assert self._explanation is not None
+        limits = self._reservation.headers() if self._reservation else {}
+        return cache_header(self._explanation, self._completion.model.generation) | limits
+
+    # --------------------------------------------------------------------------------------------- on the way out
+
+    def note(self, event: Event) -> None:
+        """Take account of an event on its way to the client."""
+        if isinstance(event, Delta):
+            now = time.perf_counter()
+            if self.output:
+                self._gaps[bisect_left(GAP_BOUNDS, now - self._last)] += 1
+            else:
+                self._first = now
+            self._last = now
+            self.output += 1
+        elif isinstance(event, Finished):
+            self._finished = event
+        elif isinstance(event, Placed):
+            self.report = event.report
+
+    def failed(self, error: BaseException) -> None:
+        """The answer breaks off."""
+        self._error = error
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request came."""
+        return time.perf_counter() - self._begun
+
+    @property
+    def state(self) -> str:
+        """Where it is on its way: `waiting` for its place, `prefilling` or `answering`."""
+        if self.output:
+            return "answering"
+        return "waiting" if self.report is None else "prefilling"
+
+    def file(self) -> None:
+        """The request is over: its row goes to whom it concerns. Once."""
+        if self._filed:
+            return
+        self._filed = True
+        row = self._row()
+        if self._reservation is not None:
+            self._reservation.settle(row.input + row.output, row.cost)
+        self._desk.meter.file(self, row, self._gaps, self._request.headers.get("traceparent"))
+
+    def _row(self) -> Usage:
+        status, code = self._ending()
+        computed = self.report is not None and status != "refused"
+        report = self.report or CacheReport()
+        explanation = self._explanation if computed else None
+        parting = explanation.parting if explanation else None
+        key = self._asked.cache.key if self._asked else None
+        written = billed(report, self._completion.model.generation) if self._completion else Written()
+        output = self._finished.output_tokens if self._finished else self.output
+        row = Usage(
+            time=self.time,
+            organisation=self.caller.organisation,
+            key=self.caller.name,
+            model=self.model,
+            endpoint=self.endpoint,
+            status=status,
+            total=self.elapsed,
+            id=self.id,
+            cache_key=self._desk.meter.label(key),
+            error=code,
+        )
+        if not computed:
+            return row
+        row = row._replace(
+            input=self.input,
+            cached=report.read,
+            written_30m=written.tokens - written.long,
+            written_12h=written.long,
+            unkept=report.refused,
+            output=output,
+            ttft=self._first - self._begun if self.output else None,
+            cause=explanation.cause if explanation else None,
+            missed=explanation.missed if explanation else 0,
+            path=parting.path.replace("\0", "") if parting and parting.path else None,
+            kind=parting.kind if parting else None,
+        )
+        return row if status == "failed" else self._priced(row)
+
+    def _priced(self, row: Usage) -> Usage:
+        """The row with what it costs. What broke off by a fault of ours costs nothing."""
+        cost = self._desk.meter.prices.cost(
+            row.model,
+            input=row.input,
+            cached=row.cached,
+            written_30m=row.written_30m,
+            written_12h=row.written_12h,
+            output=row.output,
+            seconds=self._finished.seconds if self._finished else None,
+            saved_seconds=self._finished.saved_seconds if self._finished else None,
+        )
+        if cost is None:
+            return row._replace(cost=None, uncached_cost=None)
+        return row._replace(cost=cost.cost, uncached_cost=cost.uncached_cost)
+
+    def _ending(self) -> tuple[Status, str | None]:
+        error = self._error
+        if isinstance(error, RequestError):
+            code = error.code or error.type
+            return ("refused", code) if error.status < 500 and self.report is None else ("failed", code)
+        if error is not None and not isinstance(error, ClientGone):
+            return ("failed", "server_error") if isinstance(error, Exception) else ("cancelled", None)
+        if self._finished is None:
+            return "cancelled", None
+        return ("incomplete" if self._finished.reason == "length" else "completed"), None
+
+
+def receipt_for(desk: Desk, request: HttpRequest, endpoint: Endpoint) -> Receipt:
+    """A receipt for a request that comes in. Raises `Unauthenticated`: then there is none."""
+    return Receipt(desk, request, desk.caller(request), endpoint)
+
+
+class Metered:
+    """A completion's events on their way to the client, noted on its receipt. Closing it files that."""
+
+    def __init__(self, events: AsyncIterator[Event], receipt: Receipt) -> None:
+        self._events, self._receipt = events, receipt
+
+    def __aiter__(self) -> Metered:
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            event = await anext(self._events)
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            self._receipt.failed(error)
+            raise
+        self._receipt.note(event)
+        return event
+
+    async def aclose(self) -> None:
+        """No more events are wanted."""
+        try:
+            async with closing(self._events):
+                pass
+        finally:
+            self._receipt.file()
