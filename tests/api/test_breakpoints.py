@@ -241,7 +241,7 @@ def test_twenty_turns_read_all_but_the_newest(client: openai.OpenAI, server: Any
         assert previous.usage.input_tokens - 10 < kept < previous.usage.input_tokens
 
 
-@pytest.mark.contract("B15", note="no limits are enforced yet; what they count has the cached tokens in it")
+@pytest.mark.contract("B15", note="what limits count has the cached tokens in it")
 def test_cached_tokens_are_part_of_the_total(client: openai.OpenAI, server: Any) -> None:
     """A warm request weighs as much as a cold one."""
     text = long_text()
