@@ -22,8 +22,8 @@ lint:  ## ruff and mypy
 
 format:  ## let ruff rewrite the code
 	@$(PYTHON) scripts/setup dev
-	.venv/bin/ruff check --fix . scripts/setup scripts/conformance
-	.venv/bin/ruff format . scripts/setup scripts/conformance
+	.venv/bin/ruff check --fix . scripts/setup scripts/conformance scripts/screenshot
+	.venv/bin/ruff format . scripts/setup scripts/conformance scripts/screenshot
 	-.venv/bin/python scripts/conformance
 
 bench:  ## the measurements of docs/performance.md (benchmarks/README.md)

@@ -41,7 +41,7 @@ function showFigures(data) {
   came("figures");
   shownAt = data.now;
   const none = data.totals.requests === 0;
-  byId("empty").hidden = !none;
+  byId("empty").hidden = !none || isOff(data.ledger);
   for (const section of document.querySelectorAll("[data-figures]")) section.hidden = none;
   showHowTo();
   showLedger(data.ledger);
@@ -68,10 +68,15 @@ function showNow(data) {
   showLive(data.requests);
 }
 
+/** Whether no usage is kept at all, by the server's configuration. */
+function isOff(ledger) {
+  return ledger.message !== null && !ledger.failing;
+}
+
 function showLedger(ledger) {
-  const words = [];
+  const words = isOff(ledger) ? [ledger.message] : [];
   if (ledger.failing) words.push(`New requests can't be recorded now: ${ledger.message ?? "the usage database fails"}.`);
-  if (ledger.failing && ledger.waiting) words.push(`${counted(ledger.waiting, "request")} wait to be counted.`);
+  if (ledger.failing && ledger.waiting) words.push(`${counted(ledger.waiting, "request waits", "requests wait")} to be counted.`);
   if (ledger.lost) words.push(`${counted(ledger.lost, "request")} could not be kept and will be missing here.`);
   byId("ledger").hidden = !words.length;
   write(byId("ledger"), words.join(" ").replaceAll("..", "."));

@@ -42,8 +42,8 @@ async function fetchJson(address, signal) {
 }
 
 /**
- * A document that is polled. `address()` is asked every time; `show(document)` and `fail(failure)` are told. It stops
- * while the page is hidden, and where a key is wanted until `refresh()`.
+ * A document that is polled from the first `refresh()` on. `address()` is asked every time; `show(document)` or
+ * `fail(failure)` is told. It rests while the page is hidden.
  */
 export class Feed {
   #period;
@@ -80,7 +80,6 @@ export class Feed {
       if (fetching.signal.aborted) return;
       wait = Math.min(wait, RETRY);
       told = () => this.#fail(failure);
-      this.#stopped = failure.locked;
     }
     if (fetching.signal.aborted) return;
     this.#fetching = null;

@@ -36,7 +36,7 @@ function showSaved(totals) {
   const words = byId("saved-words");
   const loss = Number(totals.saved) < 0 ? ": writes that were not read yet cost more than reads saved" : "";
   write(words, `cost ${dollars(totals.cost)} instead of ${dollars(totals.uncached_cost)}${loss}`);
-  write(byId("unpriced"), unpriced ? `without ${counted(unpriced, "request")} that have no known price` : "");
+  write(byId("unpriced"), unpriced ? `without ${counted(unpriced, "request that has", "requests that have")} no known price` : "");
 }
 
 function showFirstToken({ warm, cold }) {

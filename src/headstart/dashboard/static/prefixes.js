@@ -73,7 +73,8 @@ function buildTier() {
 }
 
 function updateTier(item, [name, tier]) {
-  write(item.firstElementChild, `${TIERS[name] ?? name}: ${bytes(tier.bytes)} of ${bytes(tier.budget)}`);
+  const used = tier.budget ? `${bytes(tier.bytes)} of ${bytes(tier.budget)}` : "none";
+  write(item.firstElementChild, `${TIERS[name] ?? name}: ${used}`);
   fillBar(item.querySelector(".track > span"), tier.budget && tier.bytes / tier.budget);
 }
 
