@@ -22,7 +22,9 @@ def headstart(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "headstart", *arguments], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("command", ["serve", "demo", "bench", "version", "keys create", "keys list", "keys revoke"])
+@pytest.mark.parametrize(
+    "command", ["serve", "demo", "bench", "usage", "version", "keys create", "keys list", "keys revoke"]
+)
 def test_help_teaches(command: str) -> None:
     """Every command's help has an example of it, within 80 columns."""
     result = runner.invoke(app, [*command.split(), "--help"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from headstart.cli.demo import Row, bars, command, explanation, reason, snippet, table
+from headstart.cli.demo import Bill, Row, bars, command, explanation, reason, receipt, snippet, table
 from headstart.cli.process import ServerProcess
 from headstart.cli.tutorial import INSTRUCTIONS, LONG_PREFIX, QUESTIONS
 from headstart.errors import StartError
@@ -45,6 +45,20 @@ def test_what_is_shown() -> None:
     assert "  prefix changed, by the timestamp in 'input', characters 0 to 19. Move the" in output
     assert "OPENAI_BASE_URL=http://127.0.0.1:8000/v1" in output
     assert max(map(len, output.splitlines())) <= 80
+
+
+def test_what_it_cost() -> None:
+    """Exactly, beside what it would have cost, and where the dashboard is; who only reads it is told where one stays."""
+    bill = Bill(Decimal("0.0023808"), Decimal("0.0037248"))
+    watched, unwatched = (printed(receipt(bill, "http://127.0.0.1:4711", there)) for there in (True, False))
+    for output in (watched, unwatched):
+        assert "cost $0.0023808, answers included" in output
+        assert "would have cost $0.0037248: 36% saved." in output
+        assert "http://127.0.0.1:4711/dashboard" in output
+        assert max(map(len, output.splitlines())) <= 80
+    assert "gone with this demo" in unwatched
+    assert "gone" not in watched
+    assert "cost" not in printed(receipt(None, "http://127.0.0.1:4711", True))
 
 
 def test_commands_run_as_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
