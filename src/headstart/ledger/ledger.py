@@ -13,10 +13,11 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from headstart.errors import StartError
@@ -106,11 +107,16 @@ class Ledger:
         self._thread.join(timeout)
         if (left := self._recorded - self._settled) and not again:
             log.error("%d rows of the usage ledger could not be written and are lost.", left)
-        self._database.close()
 
     # ----------------------------------------------------------------------------------------------------- the thread's
 
     def _run(self) -> None:
+        try:
+            self._write_all()
+        finally:
+            self._database.close()  # only now: a connection that is in use would stay open
+
+    def _write_all(self) -> None:
         pause = SOONEST
         while self._gather():
             failed = not self._write()
@@ -145,9 +151,8 @@ class Ledger:
         while self._batches:
             batch, *others = self._batches
             lost = 0
-            self._asked_at = time.monotonic()
             try:
-                with self._database.write() as connection:
+                with self._transaction() as connection:
                     write(connection, batch, self._clock())
             except Exception as error:
                 if not _by_its_rows(error):
@@ -158,8 +163,6 @@ class Ledger:
                     continue
                 lost = 1
                 log.error("A row of the usage ledger is lost, since it can't be written: %s", type(error).__name__)
-            finally:
-                self._asked_at = None
             if self._failing is not None:
                 log.warning("The usage ledger is written again.")
             self._batches, self._failing = others, None
@@ -171,6 +174,16 @@ class Ledger:
                 self._changed.notify_all()
         return True
 
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """One that is known to be under way."""
+        self._asked_at = time.monotonic()
+        try:
+            with self._database.write() as connection:
+                yield connection
+        finally:
+            self._asked_at = None
+
     def _failed(self, error: Exception) -> None:
         said = reason(error) if isinstance(error, SQLAlchemyError) else str(error)
         if self._failing is None:
@@ -181,7 +194,7 @@ class Ledger:
         """Delete some of what is too old; the rest when there is nothing else to write."""
         self._more_to_purge = False
         with suppress(SQLAlchemyError, StartError):  # if it is the database's fault the next batch says so
-            with self._database.write() as connection:
+            with self._transaction() as connection:
                 self._more_to_purge = purge(connection, self._clock(), self._days)
             self._purge_at = time.monotonic() + (0 if self._more_to_purge else PURGE_SECONDS)
 
