@@ -9,6 +9,8 @@ from benchmarks import (
     conversation,
     decode,
     figure,
+    ledger,
+    overhead,
     pressure,
     promotion,
     restart,
@@ -22,9 +24,10 @@ from benchmarks import (
 def figures(arguments: argparse.Namespace) -> list[figure.Figure]:
     arguments.rounds, arguments.tokens, arguments.size, arguments.users = 5, 10_000, 8, 100
     arguments.print_model, arguments.print_cache_ram, arguments.turns, arguments.sentences = False, False, 20, 1
+    arguments.rows = 1_000_000
     serving = (tutorial, conversation, burst, *((decode,) if arguments.peer_url else ()))
     found = []
-    for script in (rules, *serving, users, promotion, restart, write_behind, pressure):
+    for script in (rules, *serving, users, promotion, restart, write_behind, pressure, overhead, ledger):
         print(f"{script.__name__} …", flush=True)
         found += script.figures(arguments)
     return found

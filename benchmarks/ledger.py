@@ -98,7 +98,7 @@ def seconds_of(question: Callable[[], object]) -> float:
     return median(taken)
 
 
-def queries(arguments: argparse.Namespace) -> list[Figure]:
+def figures(arguments: argparse.Namespace) -> list[Figure]:
     """The slowest of the dashboard's questions."""
     now = float(1_800_000_000)
     with tempfile.TemporaryDirectory(prefix="headstart-ledger-") as folder:
@@ -129,4 +129,4 @@ def queries(arguments: argparse.Namespace) -> list[Figure]:
 ROWS = {"type": int, "default": 1_000_000}
 
 if __name__ == "__main__":
-    run(__doc__, queries, rows=ROWS)
+    run(__doc__, figures, rows=ROWS)

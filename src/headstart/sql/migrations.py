@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
 from headstart.errors import StartError
 
 Migration = Callable[[Connection], None]
+
+
+def is_up_to_date(connection: Connection, migrations: Sequence[Migration]) -> bool:
+    """Whether there is nothing to do, so that who only reads needn't be able to write."""
+    if not inspect(connection).has_table("schema_version"):
+        return False
+    return connection.exec_driver_sql("SELECT version FROM schema_version").scalar() == len(migrations)
 
 
 def migrate(connection: Connection, migrations: Sequence[Migration]) -> None:

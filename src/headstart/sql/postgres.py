@@ -9,7 +9,7 @@ from sqlalchemy import URL, Connection, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from headstart.errors import StartError
-from headstart.sql.migrations import Migration, migrate
+from headstart.sql.migrations import Migration, is_up_to_date, migrate
 
 MIGRATING = 0x6865616473746172
 """The advisory lock that who changes the tables holds: servers start at once."""
@@ -54,8 +54,12 @@ class PostgresDatabase:
         if self._up_to_date:
             return
         with self._engine.begin() as connection:
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATING})")
-            migrate(connection, self._migrations)
+            if not is_up_to_date(connection, self._migrations):
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATING})")
+                try:
+                    migrate(connection, self._migrations)
+                except StartError as error:
+                    raise StartError(f"The database {self._engine.url.render_as_string()} {error}") from None
         self._up_to_date = True
 
     @contextmanager

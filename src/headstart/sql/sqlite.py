@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
 from headstart.errors import StartError
-from headstart.sql.migrations import Migration, migrate
+from headstart.sql.migrations import Migration, is_up_to_date, migrate
 
 MOMENT = 0.5
 """Seconds that a checkpoint waits for readers."""
@@ -52,6 +52,8 @@ class SqliteDatabase:
             raise StartError(f"The database {path} {error}") from None
         except (DatabaseError, OSError) as error:
             self.close()
+            if isinstance(error, OperationalError) and _locked(error):
+                raise StartError(f"The database {path} is being written by another process. Try again.") from error
             reason = error.orig if isinstance(error, DatabaseError) else error.strerror or error
             raise StartError(
                 f"The database {path} can't be opened: {reason}. If it is damaged, restore it from a copy, or move it "
@@ -69,6 +71,9 @@ class SqliteDatabase:
                 if not _locked(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
+        with self.read() as connection:
+            if is_up_to_date(connection, self._migrations):
+                return
         with self.write() as connection:
             migrate(connection, self._migrations)
 
