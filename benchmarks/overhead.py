@@ -50,7 +50,8 @@ def serve(data: str, port: int, ledger: bool) -> None:
     rules = IntervalRules(Terms(b"\0" * 32))
     pipeline = Pipeline([ServedModel(MODEL, "interval", FakeEngine(PrefixIndex(2**20)), prompts, rules, 0)])
     accounts = Accounts(config, b"\0" * 32)
-    app = server.build_app(config, pipeline, server.prepare(config), server.open_store(config), accounts)
+    keys = server.prepare(config)
+    app = server.build_app(config, pipeline, keys, server.open_store(config, keys), accounts)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 

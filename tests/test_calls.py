@@ -59,7 +59,7 @@ def client(
     keys = server.prepare(config)
     pipeline, accounts = server.build_pipeline(config, keys), Accounts(config, b"")
     with (
-        serve(server.build_app(config, pipeline, keys, server.open_store(config), accounts)) as address,
+        serve(server.build_app(config, pipeline, keys, server.open_store(config, keys), accounts)) as address,
         openai.OpenAI(base_url=f"{address}/v1", api_key="unused", max_retries=0, timeout=60) as client,
     ):
         yield client

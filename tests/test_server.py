@@ -34,7 +34,8 @@ INSTRUCTIONS = "Answer questions about machine learning with examples. " * 60
 
 def app_of(config: Config, pipeline: Pipeline) -> Starlette:
     """The application of a server with this configuration."""
-    keys, store, accounts = server.prepare(config), server.open_store(config), Accounts(config, b"")
+    keys, accounts = server.prepare(config), Accounts(config, b"")
+    store = server.open_store(config, keys)
     return server.build_app(config, pipeline, keys, store, accounts)
 
 
@@ -479,7 +480,7 @@ def test_a_stored_response_outlives_a_killed_server(tiny_path: Path, tmp_path: P
 async def test_expired_responses_are_swept(tmp_path: Path) -> None:
     """When a server starts, and from then on; a database that is locked for a while stops nothing."""
     config = Config(data_dir=str(tmp_path), store=StoreConfig(days=1e-6, busy_timeout=0.1))
-    store = server.open_store(config)
+    store = server.open_store(config, server.prepare(config))
     await store.add(Answered("resp_1", "org", b"{}", (), ()))
     connection = sqlite3.connect(tmp_path / server.DATABASE_FILE, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
@@ -504,7 +505,7 @@ def test_a_broken_database_stops_the_start(tmp_path: Path) -> None:
     path.write_text("not a database at all, but long enough to be looked at")
     path.chmod(0o600)
     with pytest.raises(StartError, match=str(path)):
-        server.open_store(Config(data_dir=str(tmp_path)))
+        server.open_store(Config(data_dir=str(tmp_path)), KeyRing(tmp_path / "keys.json"))
 
 
 def test_organisations_under_zero_data_retention(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from headstart.cache.hashing import key_label
 from headstart.config import Config
 from headstart.dashboard.routes import Dashboard
 from headstart.engine.base import EngineStats
+from headstart.errors import StartError
 from headstart.ledger.database import open_database
 from headstart.ledger.ledger import Ledger
 from headstart.ledger.price_list import PriceList, price_of
@@ -76,7 +77,6 @@ class Accounts:
 
     async def close(self) -> None:
         """Write what is to be written."""
-        self.meter.limits.close()
         if self.ledger is not None:
             await asyncio.to_thread(self.ledger.close)
         if self._spans is not None:
@@ -86,7 +86,7 @@ class Accounts:
         """What a key spent, in picodollars; None if the ledger doesn't say."""
         try:
             return None if self.ledger is None else self.ledger.reports.spent(key, since)
-        except SQLAlchemyError:
+        except (SQLAlchemyError, StartError):  # the latter: a database of a newer version
             return None
 
     def _engines(self) -> Mapping[str, EngineStats]:

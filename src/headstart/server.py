@@ -60,7 +60,7 @@ def serve(config: Config) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     console = Console(stderr=True)
     keys = prepare(config)
-    store, accounts = open_store(config), Accounts(config, load_secret(config.data_path / SECRET_FILE))
+    store, accounts = open_store(config, keys), Accounts(config, load_secret(config.data_path / SECRET_FILE))
     with listen(config) as listening:
         with console.status("Starting …") as status:
             pipeline = build_pipeline(config, keys, status)
@@ -113,7 +113,7 @@ def prepare(config: Config) -> KeyRing:
     return keys
 
 
-def open_store(config: Config) -> ResponseStore:
+def open_store(config: Config, keys: KeyRing) -> ResponseStore:
     """The store of responses, in the data directory. Raises `StartError`."""
     options = config.store
     return ResponseStore(
@@ -121,6 +121,7 @@ def open_store(config: Config) -> ResponseStore:
         days=options.days,
         max_bytes=bytes_of(options.max_bytes),
         clock=time.time,
+        private=private_organisations(config, keys),
     )
 
 

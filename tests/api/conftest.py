@@ -6,19 +6,23 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx2
 import openai
 import pytest
 from starlette.types import ASGIApp
+from tests.api.books import Books, Collected, OpenFirm, firm
 from tests.api.house import House, Open, opener
 
 from headstart.api.app import create_app
 from headstart.api.auth import KeyRing
+from headstart.api.meter import Meter
 from headstart.cache.index import PrefixIndex
 from headstart.cache.policy import BreakpointRules, IntervalRules, Terms
 from headstart.engine.fake import FakeEngine
+from headstart.ledger.price_list import PriceList
 from headstart.pipeline import Pipeline, ServedModel
 from headstart.prompt.builder import PromptBuilder
 from headstart.prompt.template import DEMO_TEMPLATE, ChatTemplate
@@ -163,3 +167,38 @@ def house(open_house: Open) -> Iterator[House]:
 def acme(house: House) -> openai.OpenAI:
     """The SDK of its first organisation."""
     return house.client("acme")
+
+
+@pytest.fixture(scope="session")
+def _books(
+    make_pipeline: Callable[[FakeEngine], Pipeline],
+    serve: Callable[[ASGIApp], AbstractContextManager[str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Books]:
+    ring = KeyRing(tmp_path_factory.mktemp("keys") / "keys.json")
+    key = ring.create("laptop", "acme")
+    engine, sink = FakeEngine(PrefixIndex(2**20)), Collected()
+    meter = Meter(PriceList({}), sinks=[sink])
+    store = ResponseStore(
+        Database(tmp_path_factory.mktemp("books") / "headstart.db"), days=30, max_bytes=2**30, clock=time.time
+    )
+    with serve(create_app(make_pipeline(engine), ring, max_body=MAX_BODY, store=store, meter=meter)) as url:
+        yield Books(url, engine, meter, sink, key)
+
+
+@pytest.fixture
+def books(_books: Books) -> Iterator[Books]:
+    """A server whose rows are collected; a test looks at every row that its requests leave."""
+    yield _books
+    _books.settled()
+    made = FakeEngine(PrefixIndex(0))
+    for option in ("delay", "capacity", "output_tokens", "fail_after", "answer"):
+        setattr(_books.engine, option, getattr(made, option))
+
+
+@pytest.fixture
+def open_firm(
+    prompts: PromptBuilder, serve: Callable[[ASGIApp], AbstractContextManager[str]], tmp_path: Path
+) -> OpenFirm:
+    """What starts a whole server, on the test's own data directory."""
+    return partial(firm, serve, prompts, tmp_path / "data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from contextlib import suppress
@@ -53,7 +54,7 @@ def key(tokens: int | None = None, dollars: str | None = None, name: str = "ci")
 
 
 async def admit(
-    limits: Limits, who: Key, input: int = 0, max_output: int | None = None, estimate: Estimate | None = FREE
+    limits: Limits, who: Key, input: int = 0, max_output: int = 0, estimate: Estimate | None = FREE
 ) -> Reservation:
     """A request's reservation."""
     return await limits.admit(who, "gpt-4.1-mini", input=input, max_output=max_output, estimate=estimate)
@@ -75,7 +76,7 @@ async def timed(limits: Limits) -> float:
     """Seconds that an admission and its end take."""
     begun = time.perf_counter()
     for _ in range(1000):
-        (await limits.admit(ANYONE, "m", input=1, max_output=None, estimate=None)).settle(1, 1)
+        (await limits.admit(ANYONE, "m", input=1, max_output=0, estimate=None)).settle(1, 1)
     return (time.perf_counter() - begun) / 1000
 
 
@@ -139,14 +140,30 @@ async def test_huge_output_locks_nobody_out() -> None:
     clock = Clock()
     limits, who = Limits(Asked(), clock), key(100)
     reservation = await admit(limits, who, 40, 10**9)
-    assert reservation.tokens == 100
+    assert (reservation.input, reservation.output) == (40, 60)
     reservation.settle(150, 0)
     assert reservation.headers()["x-ratelimit-remaining-tokens"] == "0"
     clock.now += 30
     with pytest.raises(RateLimited, match="Used 100"):
         await admit(limits, who, 40, 10**9)
     clock.now += 60
-    assert (await admit(limits, who, 40, 10**9)).tokens == 100
+    assert (await admit(limits, who, 40, 10**9)).output == 60
+
+
+async def test_held_output_does_not_run_off() -> None:
+    """Streams that are held open and then cancelled free what they held, and nothing beside it."""
+    clock = Clock()
+    limits, who = Limits(Asked(), clock), key(1000)
+    streams = []
+    for _ in range(3):
+        streams.append(await admit(limits, who, 10, 10**6))
+        assert streams[-1].headers()["x-ratelimit-remaining-tokens"] == "0"
+        clock.now += 60
+    for stream in streams:
+        stream.settle(10, 0)
+    await admit(limits, who, 1000)
+    with pytest.raises(RateLimited):
+        await admit(limits, who, 1)
 
 
 async def test_a_changed_limit_counts_at_once() -> None:
@@ -175,7 +192,8 @@ async def test_dollars_per_day() -> None:
     await admit(limits, who, estimate=Estimate(PICO * 4 // 10, 0))
     with pytest.raises(QuotaExceeded):
         await admit(limits, who, estimate=Estimate(1, 0))
-    (await admit(limits, who, estimate=FREE)).settle(0, 0)
+    with pytest.raises(QuotaExceeded):  # what is paid by the hour is only known afterwards
+        await admit(limits, who, estimate=FREE)
     clock.now, ledger.answer = MIDNIGHT + DAY_SECONDS, 0
     await admit(limits, who, estimate=Estimate(PICO, 0))
     assert ledger.calls[-1] == ("ci", MIDNIGHT + DAY_SECONDS)
@@ -273,7 +291,6 @@ async def test_a_silent_ledger_delays_only_the_first(caplog: pytest.LogCaptureFi
         await asyncio.sleep(0.01)
     with pytest.raises(QuotaExceeded):
         await admit(limits, who, estimate=Estimate(1, 0))
-    limits.close()
 
     def broken(name: str, since: float) -> int | None:
         raise RuntimeError("no such table")
@@ -344,13 +361,13 @@ class AgainstNaive(RuleBasedStateMachine):
         self.eye: Reservation | None = None
         self.passed = 0
         """Nanoseconds for which tokens were let go: the clock's steps forward."""
-        self.admitted: list[tuple[int, int]] = []
+        self.begun: dict[int, int] = {}
+        self.admitted: list[tuple[int, int | Fraction]] = []
         self.used = Fraction(0)
         self.ours, self.filed, self.others, self.known = 0, 0, 0, 0
         self.loop = asyncio.new_event_loop()
 
     def teardown(self) -> None:
-        self.limits.close()
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
 
@@ -360,10 +377,10 @@ class AgainstNaive(RuleBasedStateMachine):
 
     @rule(
         input=st.integers(1, LIMIT + 5),
-        output=st.none() | st.integers(0, 2 * LIMIT),
+        output=st.integers(0, 2 * LIMIT),
         costs=st.tuples(st.integers(0, BUDGET // 3), st.integers(0, BUDGET)),
     )
-    def ask(self, input: int, output: int | None, costs: tuple[int, int]) -> None:
+    def ask(self, input: int, output: int, costs: tuple[int, int]) -> None:
         """A request is admitted exactly if the model says so, with what it says."""
         asked = len(self.ledger.calls)
         self.ledger.answer = self.filed + self.others
@@ -373,20 +390,22 @@ class AgainstNaive(RuleBasedStateMachine):
             got = self.loop.run_until_complete(request)
         if len(self.ledger.calls) > asked:
             self.known = max(self.known, self.filed + self.others - self.ours)
-        tokens = min(input + (output or 0), LIMIT)
         left = BUDGET - self.known - self.ours - self.reserved()
-        fits = input <= LIMIT and self.used + tokens <= LIMIT
-        pays = sum(costs) == 0 or (left > 0 and costs[0] <= left)
+        free = LIMIT - self.used - sum(one.output for one in self.open)
+        fits = input <= free
+        pays = left > 0 and costs[0] <= left
         assert (got is not None) == (fits and pays)
         if got is not None:
-            assert got.tokens == tokens
-            assert got.cost == min(sum(costs), max(left, 0))
+            assert (got.input, got.output) == (input, min(output, math.floor(free) - input))
+            assert got.cost == min(sum(costs), left)
             self.open.append(got)
+            self.begun[id(got)] = self.passed
             self.eye = got
+            self.used += input
+            held = sum(one.output for one in self.open)
             parts = self.eye._account.bucket.used(LIMIT, self.clock.now)  # type: ignore[union-attr]
-            assert parts == (self.used + tokens) * 60 * 10**9
-            self.used += tokens
-            self.admitted.append((self.passed, tokens))
+            assert parts == (self.used + held) * 60 * 10**9 <= LIMIT * 60 * 10**9
+            self.admitted.append((self.passed, input))
             assert 0 <= int(got.headers()["x-ratelimit-remaining-tokens"]) <= LIMIT
 
     @precondition(lambda self: self.open)
@@ -396,10 +415,12 @@ class AgainstNaive(RuleBasedStateMachine):
         one = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
         one.settle(tokens, cost)
         one.settle(LIMIT, BUDGET)
-        self.used = max(self.used + tokens - one.tokens, Fraction(0))
+        unused = Fraction(one.input - tokens)
+        if unused > 0:
+            unused = max(unused - Fraction((self.passed - self.begun[id(one)]) * LIMIT, 60 * 10**9), Fraction(0))
+            self.admitted.append((self.passed, -unused))
+        self.used = max(self.used - unused, Fraction(0))
         self.ours += one.cost if cost is None else cost
-        if tokens < one.tokens:
-            self.admitted.append((self.passed, tokens - one.tokens))
 
     @rule(seconds=st.sampled_from([0.25, 1.5, 11.0, 60.0, -0.5, -30.0]))
     def tick(self, seconds: float) -> None:
@@ -425,7 +446,7 @@ class AgainstNaive(RuleBasedStateMachine):
     @invariant()
     def no_window_has_more_than_the_limit_and_what_was_let_go(self) -> None:
         """Of what was admitted, less what was given back within the window."""
-        total = 0
+        total = Fraction(0)
         for at, tokens in reversed(self.admitted):
             total += tokens
             if tokens > 0:

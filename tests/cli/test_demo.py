@@ -48,7 +48,8 @@ def test_what_is_shown() -> None:
 
 
 def test_what_it_cost() -> None:
-    """Exactly, beside what it would have cost, and where the dashboard is; who only reads it is told where one stays."""
+    """Exactly, beside what it would have cost, and where the dashboard is; who only reads it is told where one stays
+    up."""
     bill = Bill(Decimal("0.0023808"), Decimal("0.0037248"))
     watched, unwatched = (printed(receipt(bill, "http://127.0.0.1:4711", there)) for there in (True, False))
     for output in (watched, unwatched):

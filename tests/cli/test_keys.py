@@ -135,7 +135,10 @@ def test_no_such_tokens(tmp_path: Path, value: str) -> None:
 def test_what_is_on_disk_already(tmp_path: Path) -> None:
     """For an organisation that has blocks on disk the command that clears them is told, and does it."""
     fill(tmp_path, (ACME, 10, DAY, 60.0))
-    assert not invoke(tmp_path, "create", "other", "--organisation", "other", "--zero-data-retention").stderr
+    first = invoke(tmp_path, "create", "other", "--organisation", "other", "--zero-data-retention")
+    assert first.stderr == (
+        "From now on every request to this server needs a key. The dashboard and /metrics need one made with --admin.\n"
+    )
     assert not invoke(tmp_path, "create", "plain", "--organisation", "acme").stderr
     told = invoke(tmp_path, "create", "secret", "--organisation", "acme", "--zero-data-retention")
     assert told.stdout.startswith("sk-headstart-")

@@ -5,6 +5,7 @@ The tests of this folder share one event loop, that of the browser (`loop_scope=
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -98,7 +99,7 @@ async def opened(page: Page, board: Board, query: str = "") -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the asynchronous tests of this folder in the loop that the browser lives in."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if Path(__file__).parent in item.path.parents and inspect.iscoroutinefunction(getattr(item, "function", None)):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 

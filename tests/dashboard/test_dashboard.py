@@ -67,7 +67,7 @@ def running(serve: Callable[[ASGIApp], AbstractContextManager[str]], tmp_path: P
         ],
         SECRET,
     )
-    accounts, store = Accounts(config, SECRET), server.open_store(config)
+    accounts, store = Accounts(config, SECRET), server.open_store(config, keys)
     with serve(server.build_app(config, pipeline, keys, store, accounts)) as url:
         yield Running(url, config)
     asyncio.run(accounts.close())

@@ -112,6 +112,19 @@ async def test_items_are_stored_once(store: ResponseStore, path: Path) -> None:
     assert len(ids(await store.history(ORG, "r19"))) == 40
 
 
+async def test_zero_data_retention_takes_what_was_stored_before(path: Path, clock: Clock) -> None:
+    """At once for clients, and from the disk with the next sweep."""
+    private: set[str] = set()
+    store = ResponseStore(Database(path), days=DAYS, max_bytes=2**30, clock=clock, private=private)
+    await turn(store, "r1")
+    private.add(ORG)
+    assert await store.get(ORG, "r1") is None
+    assert count(path, "responses") == 1
+    await store.sweep()
+    assert count(path, "responses") == count(path, "items") == 0
+    await store.close()
+
+
 async def test_another_organisation_finds_nothing(store: ResponseStore) -> None:
     """Nor can it delete."""
     await turn(store, "r1")

@@ -29,6 +29,8 @@ DEFAULT_ORGANISATION = "default"
 """Whose every request is, where no key was ever made."""
 
 NAME_LENGTH = 64
+GONE = (0, 0, 0)
+"""The version of a file that was there once, and may come back."""
 MOST_TOKENS = 10**9
 LEAST_DOLLARS, MOST_DOLLARS = Decimal("0.000001"), Decimal(10**6)
 
@@ -220,7 +222,9 @@ class KeyRing:
                 return
             keys = msgspec.json.decode(self._path.read_bytes(), type=list[Key])
         except FileNotFoundError:
-            self._keys = {}  # a file that was there and is gone lets nobody in: `_version` stays
+            self._keys = {}
+            if self._version is not None:  # a file that was there and is gone lets nobody in
+                self._version = GONE
             return
         except OSError as error:
             problem = f"The key file {self._path} can't be read: {error.strerror}."

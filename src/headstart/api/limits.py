@@ -20,11 +20,12 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from functools import partial
 from typing import NamedTuple
 
 from headstart.api.auth import Key
+from headstart.api.questions import Questions
 from headstart.errors import QuotaExceeded, RateLimited
 from headstart.types.usage import PICO
 
@@ -49,28 +50,43 @@ class Estimate(NamedTuple):
 
 
 class Bucket:
-    """The tokens of one key that count at present, in parts of a token. The limit is an argument: it may change."""
+    """The tokens of one key that count at present, in parts of a token. The limit is an argument: it may change.
 
-    __slots__ = ("_seen", "_used")
+    What was used runs off evenly; the output that requests under way may still have (`held`, in tokens) doesn't, since
+    it would be given back twice.
+    """
+
+    __slots__ = ("_seen", "_used", "held", "passed")
 
     def __init__(self, now: float) -> None:
-        self._used = 0
+        self._used = self.held = 0
+        self.passed = 0
+        """Nanoseconds for which something could run off: the clock's steps forward."""
         self._seen = int(now * NANO)
 
     def used(self, limit: int, now: float) -> int:
-        """Parts in use. A clock that is set back lets nothing go, and nothing is lost."""
+        """Parts in use or held. A clock that is set back lets nothing go, and nothing is lost."""
         at = int(now * NANO)
-        self._used = max(self._used - max(at - self._seen, 0) * limit, 0)
+        step = max(at - self._seen, 0)
+        self._used = max(self._used - step * limit, 0)
         self._seen = at
-        return self._used
+        self.passed += step
+        return self._used + self.held * MINUTE
 
-    def take(self, tokens: int) -> None:
-        """Use tokens, or give them back if negative; `used` was called before, at the same time."""
-        self._used = max(self._used + tokens * MINUTE, 0)
+    def take(self, parts: int) -> None:
+        """Use so many parts, or give them back if negative; `used` was called before, at the same time."""
+        self._used = max(self._used + parts, 0)
+
+    def free(self, limit: int, now: float) -> int:
+        """Whole tokens that are neither used nor held."""
+        return (limit * MINUTE - self.used(limit, now)) // MINUTE
 
     def wait(self, limit: int, tokens: int, now: float) -> int:
-        """Nanoseconds until so many tokens fit; 0: they do now."""
-        return max(-(-(self.used(limit, now) + (tokens - limit) * MINUTE) // limit), 0)
+        """Nanoseconds until so many tokens fit, as far as time alone can tell; 0: they do now."""
+        missing = self.used(limit, now) + (tokens - limit) * MINUTE
+        if missing <= 0:
+            return 0
+        return NANO if self.held + tokens > limit else -(-missing // limit)
 
 
 class Day:
@@ -121,20 +137,28 @@ class Account:
 class Reservation:
     """A request's part of its key's budgets. To be settled at its end, however it ends.
 
-    `tokens` and `cost` (picodollars) are what is reserved.
+    `input` tokens are used and `output` tokens held; `cost` picodollars are reserved.
     """
 
-    __slots__ = ("_account", "_clock", "_day", "_limit", "_settled", "cost", "tokens")
+    __slots__ = ("_account", "_begun", "_clock", "_day", "_limit", "_settled", "cost", "input", "output")
 
     def __init__(
-        self, account: Account | None, clock: Callable[[], float], limit: int | None, tokens: int, cost: int
+        self,
+        account: Account | None,
+        clock: Callable[[], float],
+        limit: int | None,
+        input: int = 0,
+        output: int = 0,
+        cost: int = 0,
     ) -> None:
         self._account = account
         self._clock = clock
         self._limit = limit
         self._day = account.day if account else None
         self._settled = account is None
-        self.tokens = tokens
+        self._begun = account.bucket.passed if account else 0
+        self.input = input
+        self.output = output
         self.cost = cost
 
     def settle(self, tokens: int, cost: int | None) -> None:
@@ -147,8 +171,13 @@ class Reservation:
         assert self._account is not None
         assert self._day is not None
         if self._limit is not None:
-            self._account.bucket.used(self._limit, self._clock())
-            self._account.bucket.take(tokens - self.tokens)
+            bucket = self._account.bucket
+            bucket.used(self._limit, self._clock())
+            bucket.held -= self.output
+            unused = (self.input - tokens) * MINUTE
+            if unused > 0:  # of which some has run off
+                unused = max(unused - (bucket.passed - self._begun) * self._limit, 0)
+            bucket.take(-unused)
         self._day.reserved -= self.cost
         self._day.own += self.cost if cost is None else cost
 
@@ -171,19 +200,19 @@ class Limits:
         self._clock = clock
         self._accounts: dict[str, Account] = {}
         self._swept = clock()
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="headstart-budget")
-        self._unlimited = Reservation(None, clock, None, 0, 0)
+        self._questions = Questions("headstart-budgets")
+        self._unlimited = Reservation(None, clock, None)
 
     def __len__(self) -> int:
         return len(self._accounts)
 
     async def admit(
-        self, key: Key, model: str, *, input: int, max_output: int | None, estimate: Estimate | None
+        self, key: Key, model: str, *, input: int, max_output: int, estimate: Estimate | None
     ) -> Reservation:
         """Reserve a request's part of its key's budgets. Raises `RateLimited`, `QuotaExceeded`.
 
-        `input` tokens count whether cached or not; `max_output` is what the client set, or None. `estimate`: None where
-        the model has no price, which a budget in dollars refuses.
+        `input` tokens count whether cached or not, and have to fit; of the `max_output` that may follow, what fits is
+        reserved. `estimate`: None where the model has no price, which a budget in dollars refuses.
         """
         limit, dollars = key.tokens_per_minute, key.dollars_per_day
         if limit is None and dollars is None:
@@ -206,17 +235,17 @@ class Limits:
         if dollars is not None:
             await self._ask(key.name, account)
         now = self._clock()  # from here on nothing is awaited: what is found to fit is reserved
-        tokens = 0
+        output = 0
         if limit is not None:
-            tokens = min(input + (max_output or 0), limit)
-            if wait := account.bucket.wait(limit, tokens, now):
+            if wait := account.bucket.wait(limit, input, now):
                 milliseconds = -(-wait // 10**6)
                 raise RateLimited(
                     f"Rate limit reached for {model} in organization {key.organisation} on tokens per min (TPM): "
-                    f"Limit {limit}, Used {-(-account.bucket.used(limit, now) // MINUTE)}, Requested {tokens}. Please "
+                    f"Limit {limit}, Used {-(-account.bucket.used(limit, now) // MINUTE)}, Requested {input}. Please "
                     f"try again in {duration(milliseconds)}.",
                     headers={**self._headers(key), **retry_headers(milliseconds)},
                 )
+            output = min(max_output, account.bucket.free(limit, now) - input)
         cost = 0
         if dollars is not None:
             assert estimate is not None
@@ -225,13 +254,11 @@ class Limits:
             except QuotaExceeded as error:
                 error.headers.update(self._headers(key))
                 raise
-        account.bucket.take(tokens)
+        if limit is not None:
+            account.bucket.take(input * MINUTE)
+            account.bucket.held += output
         account.day.reserved += cost
-        return Reservation(account, self._clock, limit, tokens, cost)
-
-    def close(self) -> None:
-        """Ask the ledger no more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        return Reservation(account, self._clock, limit, input if limit is not None else 0, output, cost)
 
     def _account(self, name: str) -> Account:
         """A key's account as of now. Those that were idle for a day hold nothing that a new one wouldn't."""
@@ -260,8 +287,7 @@ class Limits:
         day, now = account.day, self._clock()
         if day.asking is None and (day.asked is None or not 0 <= now - day.asked < ASK_EVERY):
             day.asked = now
-            loop = asyncio.get_running_loop()
-            day.asking = loop.run_in_executor(self._threads, self._spent, name, day.midnight)
+            day.asking = self._questions.ask(partial(self._spent, name, day.midnight))
             day.asking.add_done_callback(day.heard)
         if day.asking is not None and not day.late:
             _, pending = await asyncio.wait({day.asking}, timeout=PATIENCE)
@@ -270,12 +296,12 @@ class Limits:
 
 def reserved_cost(key: Key, dollars: Decimal, estimate: Estimate, day: Day, now: float) -> int:
     """What of a request's cost is reserved: its input, and of its output what fits. Raises `QuotaExceeded` where its
-    input doesn't fit, or nothing is left."""
+    input doesn't fit, or nothing is left, which ends what is paid by the hour, too: its cost is known afterwards."""
     budget = int(dollars * PICO)
     most = sum(estimate)
     left = budget - day.spent - day.reserved
-    if most == 0 or (left > 0 and estimate.input <= left):
-        return min(most, max(left, 0))
+    if left > 0 and estimate.input <= left:
+        return min(most, left)
     message = (
         "You exceeded your current quota, please check the budget of your API key "
         f"'{key.name}': ${dollars:f} per day, of which ${in_dollars(day.spent)} are spent"
@@ -288,9 +314,10 @@ def reserved_cost(key: Key, dollars: Decimal, estimate: Estimate, day: Day, now:
             headers=retry_headers(1000),
         )
     milliseconds = max(math.ceil(day.midnight + DAY_SECONDS - now), 0) * 1000
+    if estimate.input:
+        message += f"; this request's input costs up to ${in_dollars(estimate.input)}"
     raise QuotaExceeded(
-        f"{message}; this request's input costs up to ${in_dollars(estimate.input)}. The budget is renewed at 00:00 "
-        f"UTC, in {duration(milliseconds)}.",
+        f"{message}. The budget is renewed at 00:00 UTC, in {duration(milliseconds)}.",
         headers={**retry_headers(milliseconds), "x-should-retry": "false"},
     )
 

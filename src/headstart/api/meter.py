@@ -43,8 +43,8 @@ class Meter:
         sinks: Sequence[Sink] = (),
         label: Callable[[str | None], str | None] = lambda _: None,
     ) -> None:
-        self.prices = prices or PriceList({})
-        self.limits = limits or Limits(lambda _key, _since: None)
+        self.prices = PriceList({}) if prices is None else prices
+        self.limits = Limits(lambda _key, _since: None) if limits is None else limits  # one without accounts is empty
         self.label = label
         self.under_way: set[Receipt] = set()
         self._sinks = tuple(sinks)

@@ -5,6 +5,8 @@ Every request to an endpoint that generates, and whose key is known, leaves one 
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator
@@ -35,9 +37,11 @@ from headstart.types import (
     Written,
 )
 
+log = logging.getLogger("headstart.api")
+
 
 class Receipt:
-    """One request's. As a context, it notes how a request ends that never came to an answer."""
+    """One request's. A context around the making of its answer; a stream's goes on behind it, until that is closed."""
 
     def __init__(self, desk: Desk, request: HttpRequest, caller: Key, endpoint: Endpoint) -> None:
         self.caller, self.endpoint, self.time = caller, endpoint, desk.clock()
@@ -49,24 +53,27 @@ class Receipt:
         self._completion: Completion | None = None
         self._explanation: Explanation | None = None
         self._reservation: Reservation | None = None
-        self._first = self._last = 0.0
+        self._first = self._last = self._placed = 0.0
         self._gaps = [0] * (len(GAP_BOUNDS) + 1)
         self._finished: Finished | None = None
         self._error: BaseException | None = None
-        self._filed = False
+        self._inside = self._closed = self._filed = False
         desk.meter.under_way.add(self)
 
     async def __aenter__(self) -> Receipt:
+        self._inside = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._inside = False
         if error is not None:
-            self._error = self._error or error
+            self.failed(error)
             if self._completion is not None:
                 async with closing(self._completion.events):
                     pass
+        if error is not None or self._closed:
             self.file()
 
     # --------------------------------------------------------------------------------------------- on the way in
@@ -82,10 +89,10 @@ class Receipt:
 
     async def _admit(self, model: ServedModel, prompt: Prompt, asked: Request) -> None:
         self.input = len(prompt.tokens)
-        meter, most = self._desk.meter, asked.sampling.max_tokens
+        meter, most = self._desk.meter, model.engine.info.most_output(self.input, asked.sampling.max_tokens)
         estimate = None
         if self.caller.dollars_per_day is not None:
-            estimate = meter.estimate(model.name, self.input, most or 0)
+            estimate = meter.estimate(model.name, self.input, most)
         self._reservation = await meter.limits.admit(
             self.caller, model.name, input=self.input, max_output=most, estimate=estimate
         )
@@ -121,10 +128,17 @@ class Receipt:
             self._finished = event
         elif isinstance(event, Placed):
             self.report = event.report
+            self._placed = time.perf_counter()
 
     def failed(self, error: BaseException) -> None:
-        """The answer breaks off."""
-        self._error = error
+        """The request ends by an error; the first one counts."""
+        self._error = self._error or error
+
+    def closed(self) -> None:
+        """No more events come. What is left is to make the answer, unless it was streamed."""
+        self._closed = True
+        if not self._inside:
+            self.file()
 
     @property
     def elapsed(self) -> float:
@@ -154,7 +168,8 @@ class Receipt:
         report = self.report or CacheReport()
         explanation = self._explanation if computed else None
         parting = explanation.parting if explanation else None
-        key = self._asked.cache.key if self._asked else None
+        private = self.caller.organisation in self._desk.zero_data_retention
+        key = self._asked.cache.key if self._asked and not private else None
         written = billed(report, self._completion.model.generation) if self._completion else Written()
         output = self._finished.output_tokens if self._finished else self.output
         row = Usage(
@@ -169,6 +184,8 @@ class Receipt:
             cache_key=self._desk.meter.label(key),
             error=code,
         )
+        if self.model and self._desk.meter.prices.estimate(self.model, input=0, output=0) is None:
+            row = row._replace(cost=None, uncached_cost=None)
         if not computed:
             return row
         row = row._replace(
@@ -181,23 +198,29 @@ class Receipt:
             ttft=self._first - self._begun if self.output else None,
             cause=explanation.cause if explanation else None,
             missed=explanation.missed if explanation else 0,
-            path=parting.path.replace("\0", "") if parting and parting.path else None,
-            kind=parting.kind if parting else None,
+            path=parting.path if parting and not private else None,
+            kind=parting.kind if parting and not private else None,
         )
         return row if status == "failed" else self._priced(row)
 
     def _priced(self, row: Usage) -> Usage:
-        """The row with what it costs. What broke off by a fault of ours costs nothing."""
-        cost = self._desk.meter.prices.cost(
-            row.model,
-            input=row.input,
-            cached=row.cached,
-            written_30m=row.written_30m,
-            written_12h=row.written_12h,
-            output=row.output,
-            seconds=self._finished.seconds if self._finished else None,
-            saved_seconds=self._finished.saved_seconds if self._finished else None,
-        )
+        """The row with what it costs. What broke off by a fault of ours costs nothing; an answer that its client left
+        costs the time since it had its place, where time is what costs."""
+        seconds = self._finished.seconds if self._finished else time.perf_counter() - self._placed
+        try:
+            cost = self._desk.meter.prices.cost(
+                row.model,
+                input=row.input,
+                cached=row.cached,
+                written_30m=row.written_30m,
+                written_12h=row.written_12h,
+                output=row.output,
+                seconds=seconds,
+                saved_seconds=self._finished.saved_seconds if self._finished else None,
+            )
+        except Exception:  # the answer is none of its business, and the row has to be filed
+            log.exception("What a request cost is not known.")
+            cost = None
         if cost is None:
             return row._replace(cost=None, uncached_cost=None)
         return row._replace(cost=cost.cost, uncached_cost=cost.uncached_cost)
@@ -220,7 +243,7 @@ def receipt_for(desk: Desk, request: HttpRequest, endpoint: Endpoint) -> Receipt
 
 
 class Metered:
-    """A completion's events on their way to the client, noted on its receipt. Closing it files that."""
+    """A completion's events on their way to the client, noted on its receipt."""
 
     def __init__(self, events: AsyncIterator[Event], receipt: Receipt) -> None:
         self._events, self._receipt = events, receipt
@@ -240,9 +263,11 @@ class Metered:
         return event
 
     async def aclose(self) -> None:
-        """No more events are wanted."""
+        """No more events are wanted. Whatever error is on its way out meanwhile is what the request ends by."""
+        if (error := sys.exception()) is not None:
+            self._receipt.failed(error)
         try:
             async with closing(self._events):
                 pass
         finally:
-            self._receipt.file()
+            self._receipt.closed()

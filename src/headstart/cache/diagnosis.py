@@ -56,14 +56,15 @@ STRUCTURAL: Mapping[str, str] = {
 }
 """The same for what `kinds` doesn't know, since it takes both prompts to tell."""
 
+_REMEDIES: Mapping[str, str] = dict(REMEDIES.items())
 _KIND_REMEDIES: Mapping[str, str] = {**dict(kinds.REMEDIES.items()), **STRUCTURAL}
 
 
-def remedy_of(cause: Cause, kind: str | None = None) -> str:
-    """What to do about a cause, where a value of some kind stands at the parting."""
-    if cause == "prefix_changed" and kind is not None:
-        return _KIND_REMEDIES.get(kind, REMEDIES[cause])
-    return REMEDIES[cause]
+def remedy_of(cause: str, kind: str | None = None) -> str:
+    """What to do about a cause, where a value of some kind stands at the parting; empty for one of a later version."""
+    if cause == "prefix_changed" and kind is not None and kind in _KIND_REMEDIES:
+        return _KIND_REMEDIES[kind]
+    return _REMEDIES.get(cause, "")
 
 
 ELSEWHERE = 0.2

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MODEL = "gpt-4.1-mini"
+OTLP = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 TIMESTAMP = "2026-03-02 09:41:07"
 """What pitfall 2 of the tutorial puts in front; any other time would do."""
 
 
 class Bill(NamedTuple):
-    """What requests cost, and would have cost without a cache, in dollars, as the server's ledger says."""
+    """What requests cost, and would have cost without a cache, in dollars, as the server says."""
 
     cost: Decimal
     uncached_cost: Decimal
@@ -46,6 +47,7 @@ class Row(NamedTuple):
     text: str
     why: str = ""
     """What the server says of a miss."""
+    bill: Bill | None = None
 
 
 def demo(
@@ -66,13 +68,13 @@ def demo(
         "[bold]its words mean nothing, its timings are real.[/]\n"
     )
     with directory(data_dir) as path, server(console, path) as base_url:
-        rows, bill = experiment(console, base_url)
+        rows = experiment(console, base_url)
         console.print(table(rows))
         console.print()
         console.print(bars(rows))
         console.print(explanation(rows), soft_wrap=True)  # a command stays on its line
         watched = sys.stdin.isatty() and sys.stdout.isatty()
-        console.print(receipt(bill, base_url.removesuffix("/v1"), watched), soft_wrap=True)
+        console.print(receipt(billed(rows[:2]), base_url.removesuffix("/v1"), watched), soft_wrap=True)
         if watched:
             wait(console)
 
@@ -96,7 +98,8 @@ def server(console: Console, data_dir: Path) -> Iterator[str]:
     from headstart.cli.process import ServerProcess
     from headstart.engine.demo_model import demo_model_path
 
-    process = ServerProcess(data_dir, "--disk-cache", "0")  # the first request is to be cold in every run
+    # The first request is to be cold in every run, and what the experiment uses is nobody's bill.
+    process = ServerProcess(data_dir, "--disk-cache", "0", without=("HEADSTART_LEDGER_URL", *OTLP))
     try:
         with console.status("") as status:
             for waited in process.starting():
@@ -114,8 +117,8 @@ def wait(console: Console) -> None:
         console.input("[bold]It serves until you press Enter.[/] ")
 
 
-def experiment(console: Console, base_url: str) -> tuple[list[Row], Bill | None]:
-    """The tutorial's two requests, with their bill, and the mistake it warns of."""
+def experiment(console: Console, base_url: str) -> list[Row]:
+    """The tutorial's two requests, and the mistake it warns of."""
     from headstart.errors import StartError
 
     try:
@@ -128,7 +131,6 @@ def experiment(console: Console, base_url: str) -> tuple[list[Row], Bill | None]
         ("3  a timestamp in front", TIMESTAMP + LONG_PREFIX + QUESTIONS[1]),
     )
     rows: list[Row] = []
-    bill = None
     client = OpenAI(base_url=base_url, api_key="none", max_retries=0)
     for title, prompt in prompts:
         with console.status(f"Request {title} …"):
@@ -136,22 +138,18 @@ def experiment(console: Console, base_url: str) -> tuple[list[Row], Bill | None]
                 rows.append(ask(client, title, prompt))
             except OpenAIError as error:
                 raise StartError(f"Request {title[0]} failed: {error}") from error
-        if len(rows) == 2:
-            bill = billed(base_url)
         question = prompt.rpartition(INSTRUCTIONS)[2]
         console.print(f"[dim]{title[0]}  … {question}\n   {snippet(rows[-1].text)}[/]")
     console.print()
-    return rows, bill
+    return rows
 
 
-def billed(base_url: str) -> Bill | None:
-    """What all requests so far cost; None where the ledger knows no price."""
-    import httpx2
-
-    totals = httpx2.get(f"{base_url.removesuffix('/v1')}/dashboard/data?range=1h").json()["totals"]
-    if totals["cost"] is None:
+def billed(rows: list[Row]) -> Bill | None:
+    """What requests cost together; None where one has no price."""
+    bills = [row.bill for row in rows if row.bill is not None]
+    if len(bills) < len(rows):
         return None
-    return Bill(Decimal(totals["cost"]), Decimal(totals["uncached_cost"]))
+    return Bill(sum((bill.cost for bill in bills), Decimal()), sum((bill.uncached_cost for bill in bills), Decimal()))
 
 
 def ask(client: OpenAI, title: str, prompt: str) -> Row:
@@ -175,8 +173,11 @@ def ask(client: OpenAI, title: str, prompt: str) -> Row:
     assert usage is not None, "the last event carries the usage"
     cached = usage.input_tokens_details.cached_tokens
     cost = input_cost(MODEL, input_tokens=usage.input_tokens, cached_tokens=cached)
-    why = reason(client.get(f"/responses/{id}/cache", cast_to=httpx2.Response).json())
-    return Row(title, usage.input_tokens, cached, (first or end) - begun, end - begun, cost, text, why)
+    explained = client.get(f"/responses/{id}/cache", cast_to=httpx2.Response).json()
+    paid = explained["cost"]
+    bill = paid and Bill(Decimal(paid["dollars"]), Decimal(paid["without_cache"]))
+    ttft, total, why = (first or end) - begun, end - begun, reason(explained)
+    return Row(title, usage.input_tokens, cached, ttft, total, cost, text, why, bill)
 
 
 def reason(explained: dict[str, Any]) -> str:

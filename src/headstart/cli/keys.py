@@ -78,6 +78,7 @@ def create(
     Example: [bold]export OPENAI_API_KEY=$(headstart keys create laptop --dollars-per-day 2.50)[/]
     """
     ring = key_ring(config, data_dir)
+    first = not ring.required
     plaintext = ring.create(
         name,
         organisation,
@@ -93,6 +94,9 @@ def create(
         print(plaintext)
     if sys.stdout.isatty():
         print("Keep it now: it can't be shown again.", file=sys.stderr)
+    if first:
+        dashboard = "" if admin else " The dashboard and /metrics need one made with --admin."
+        print(f"From now on every request to this server needs a key.{dashboard}", file=sys.stderr)
     if zero_data_retention:
         tell_what_is_left(organisation, config, data_dir)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -20,9 +21,10 @@ PATIENCE = 10.0
 
 
 class ServerProcess:
-    """`headstart serve` on a free port of this machine. What it prints goes to `server.log` in the data directory."""
+    """`headstart serve` on a free port of this machine. What it prints goes to `server.log` in the data directory.
+    `without`: variables of the environment that it doesn't get."""
 
-    def __init__(self, data_dir: Path, *options: str, command: Sequence[str] = ()) -> None:
+    def __init__(self, data_dir: Path, *options: str, command: Sequence[str] = (), without: Sequence[str] = ()) -> None:
         self.port = free_port()
         self.log = data_dir / "server.log"
         serve = command or (sys.executable, "-m", "headstart", "serve")
@@ -33,6 +35,7 @@ class ServerProcess:
         with log:
             self._process = subprocess.Popen(  # noqa: S603 - this program itself
                 [*serve, "--port", str(self.port), "--data-dir", str(data_dir), *options],
+                env={name: value for name, value in os.environ.items() if name not in without},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

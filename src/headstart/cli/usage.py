@@ -83,7 +83,8 @@ def ask(place: Path | str, by: By | None, over: Span) -> Report:
 
     database = open_database(place)
     try:
-        return answer(Reports(database), by, over)
+        with Reports(database).at_once() as reports:
+            return answer(reports, by, over)
     except SQLAlchemyError as error:
         which = f"ledger {place}" if isinstance(place, Path) else "ledger's PostgreSQL database"  # a URL has a password
         raise StartError(f"The {which} can't be read: {reason(error)}.") from error
@@ -93,16 +94,15 @@ def ask(place: Path | str, by: By | None, over: Span) -> Report:
 
 def answer(reports: Reports, by: By | None, over: Span) -> Report:
     """The total, its parts, and the causes of misses."""
-    from headstart.ledger.reports import Sums
-
     total = reports.total(over)
-    causes = [line for line in reports.lines("cause", over) if line.value] if by in (None, "cause") else []
+    causes, kinds = [], {}
+    if by in (None, "cause"):
+        causes = [line for line in reports.lines("cause", over) if line.value]
+        kinds = {cause: rows[0].kind for cause, rows in reports.examples(over, 1).items() if rows}
     if by is None:
-        return Report(by, over, total, causes=causes)
+        return Report(by, over, total, (), causes, kinds)
     lines = reports.course(over) if by == "hour" else reports.lines(by, over)
-    # A server may have written since the total was read: it is the sum of these lines.
-    sums = Sums(*map(sum, zip(*(line.sums for line in lines), strict=True)))
-    return Report(by, over, total._replace(sums=sums), lines, causes)
+    return Report(by, over, total, lines, causes, kinds)
 
 
 def nothing(by: By | None, over: Span) -> Report:

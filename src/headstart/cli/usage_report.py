@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -50,6 +50,8 @@ class Report(NamedTuple):
     total: Line
     lines: Sequence[Line] = ()
     causes: Sequence[Line] = ()
+    kinds: Mapping[str, str | None] | None = None
+    """Of each cause, what kind of value stood where the latest prompt parted from another."""
 
 
 # -------------------------------------------------------------------------------------------------------- for scripts
@@ -79,7 +81,7 @@ def print_csv(report: Report, file: IO[str]) -> None:
 def figures(line: Line) -> dict[str, Any]:
     """A group's figures by their names."""
     sums = line.sums
-    known = is_cost_known(sums)
+    known = sums.is_cost_known
     return {
         "requests": sums.requests,
         "warm_requests": sums.warm,
@@ -159,7 +161,7 @@ def label(by: By | None, line: Line) -> Text:
 def cells(line: Line) -> list[Text]:
     """A group's figures, two in a cell."""
     sums, warm, cold = line.sums, line.warm, line.cold
-    known = is_cost_known(sums)
+    known = sums.is_cost_known
     saved = Text(money(sums.saved) if known else "–", style="red" if sums.saved < 0 else "")
     return [
         pair(short(sums.requests), short(sums.warm)),
@@ -191,9 +193,8 @@ def notes(sums: Sums) -> list[str]:
 
 def print_causes(console: Console, report: Report) -> None:
     """Why no more was read, what cost most first, and what to do about it."""
-    from headstart.cache.diagnosis import REMEDIES
+    from headstart.cache.diagnosis import remedy_of
 
-    remedies: dict[str, str] = dict(REMEDIES.items())
     causes = sorted(report.causes, key=lambda line: (-line.sums.missed, -line.sums.requests, line.value))
     shown = causes if report.by == "cause" else causes[:SHOWN_CAUSES]
     if shown:
@@ -202,17 +203,12 @@ def print_causes(console: Console, report: Report) -> None:
         missed = f"{short(line.sums.missed)} tokens missed in " if line.sums.missed else ""
         requests = plural(line.sums.requests, "request", "requests")
         console.print(Text.assemble("  ", (harmless(line.value), "bold"), f": {missed}{requests}"))
-        console.print(Padding(Text(remedies.get(line.value, "")), (0, 0, 0, 4)))
+        console.print(Padding(Text(remedy_of(line.value, (report.kinds or {}).get(line.value))), (0, 0, 0, 4)))
     if more := len(causes) - len(shown):
         console.print(f"  … and {plural(more, 'cause', 'causes')} more: headstart usage --by cause")
 
 
 # -------------------------------------------------------------------------------------------------------------- figures
-
-
-def is_cost_known(sums: Sums) -> bool:
-    """Whether a group's cost says anything. Beside requests that have no price, no cost is not known to be $0."""
-    return bool(sums.priced and (sums.priced == sums.requests or sums.cost or sums.uncached_cost))
 
 
 def exact(cost: int) -> str:

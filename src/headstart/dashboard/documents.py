@@ -4,14 +4,14 @@ known."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, get_args
 
 from headstart.api.receipt import Receipt
 from headstart.cache.diagnosis import remedy_of
 from headstart.engine.base import EngineStats
 from headstart.ledger.ledger import Ledger
-from headstart.ledger.reports import Line, Span, Sums
-from headstart.types import Cause, Prefix, Usage, dollars
+from headstart.ledger.reports import Dimension, Line, Span, Sums
+from headstart.types import Prefix, Usage, dollars
 
 PATIENCE = 1.0
 """Seconds that the latest rows are waited for."""
@@ -22,9 +22,11 @@ def of_ledger(ledger: Ledger, over: Span) -> dict[str, Any]:
     """All of it, by time, and by whom. Blocking."""
     if ledger.state().failing is None:
         ledger.flush(PATIENCE)
-    reports, state = ledger.reports, ledger.state()
-    examples = reports.examples(over)
-    causes = [line for line in reports.lines("cause", over) if line.value]
+    state = ledger.state()
+    with ledger.reports.at_once() as reports:
+        total, course, examples = reports.total(over), reports.course(over), reports.examples(over)
+        lines = {by: reports.lines(by, over) for by in get_args(Dimension)}
+    causes = [line for line in lines["cause"] if line.value]
     return {
         **_times(over),
         "ledger": {
@@ -33,11 +35,11 @@ def of_ledger(ledger: Ledger, over: Span) -> dict[str, Any]:
             "lost": state.lost,
             "message": state.failing,
         },
-        "totals": _line(reports.total(over)),
-        "course": [_line(line) | {"start": int(line.value)} for line in reports.course(over)],
-        "models": [_line(line) for line in reports.lines("model", over)],
-        "organisations": [_line(line) for line in reports.lines("organisation", over)],
-        "keys": [_line(line) for line in reports.lines("key", over)],
+        "totals": _line(total),
+        "course": [_line(line) | {"start": int(line.value)} for line in course],
+        "models": [_line(line) for line in lines["model"]],
+        "organisations": [_line(line) for line in lines["organisation"]],
+        "keys": [_line(line) for line in lines["key"]],
         "causes": [_cause(line, examples.get(line.value, [])) for line in worst_first(causes)],
     }
 
@@ -91,7 +93,7 @@ def _times(over: Span) -> dict[str, Any]:
 
 def _line(line: Line) -> dict[str, Any]:
     sums = line.sums
-    known = sums.priced > 0
+    known = sums.is_cost_known
     return {
         "value": line.value,
         "start": None,
@@ -109,7 +111,7 @@ def _cause(line: Line, examples: Sequence[Usage]) -> dict[str, Any]:
         "cause": line.value,
         "requests": line.sums.requests,
         "missed": line.sums.missed,
-        "remedy": remedy_of(cast("Cause", line.value), examples[0].kind if examples else None),
+        "remedy": remedy_of(line.value, examples[0].kind if examples else None),
         "examples": [
             {
                 name: getattr(row, name)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
@@ -17,8 +18,9 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from headstart.api.desk import Desk, json
+from headstart.api.questions import Questions
 from headstart.dashboard import documents
-from headstart.errors import InvalidRequest, StoreFailed
+from headstart.errors import InvalidRequest, StartError, StoreFailed
 from headstart.ledger.ledger import Ledger
 from headstart.ledger.reports import span
 from headstart.sql.postgres import reason
@@ -26,6 +28,8 @@ from headstart.sql.postgres import reason
 STATIC = Path(__file__).parent / "static"
 RANGES = {"1h": 3600, "6h": 6 * 3600, "24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
 """What can be asked for, in seconds."""
+PATIENCE = 10.0
+"""Seconds that the page waits for the ledger."""
 PREFIXES = 40
 """Of each engine, the most that are shown."""
 HEADERS = {
@@ -38,12 +42,13 @@ HEADERS = {
 """The page loads nothing from elsewhere, and no other page may frame it."""
 
 
-@dataclass(frozen=True, slots=True)
 class Dashboard:
     """The page and its documents. `ledger` None: no usage is kept, and only what happens now is shown."""
 
-    desk: Desk
-    ledger: Ledger | None
+    def __init__(self, desk: Desk, ledger: Ledger | None) -> None:
+        self.desk, self.ledger = desk, ledger
+        self._questions = Questions("headstart-dashboard")
+        self._asked: dict[str, asyncio.Future[dict[str, Any]]] = {}
 
     def routes(self) -> Sequence[BaseRoute]:
         """Where they are."""
@@ -67,11 +72,18 @@ class Dashboard:
         over = span(RANGES[asked], self.desk.clock())
         if self.ledger is None:
             return json(documents.no_ledger(over))
+        question = self._asked.get(asked)
+        if question is None or question.done():  # else all who ask meanwhile get the same answer
+            question = self._asked[asked] = self._questions.ask(partial(documents.of_ledger, self.ledger, over))
+        await asyncio.wait({question}, timeout=PATIENCE)
+        if not question.done():
+            raise StoreFailed(f"no answer for {PATIENCE:.0f} seconds", "The usage ledger")
         try:
-            content = await asyncio.to_thread(documents.of_ledger, self.ledger, over)
+            return json(question.result())
         except SQLAlchemyError as error:
             raise StoreFailed(reason(error), "The usage ledger") from None
-        return json(content)
+        except StartError as error:  # a database of a newer version
+            raise StoreFailed(str(error).rstrip("."), "The usage ledger") from None
 
     async def live(self, request: Request) -> Response:
         """What the engines hold and compute at this moment."""

@@ -122,7 +122,14 @@ class EmbeddedEngine:
         if model.memory is None:
             log.warning("This model's memory can't be reused in a way that is known to be right: nothing is cached.")
         description = f"{model.description}, {model.size / 1e6:.0f} MB"
-        self._info = ModelInfo(length, model.vocabulary_size, description, model.memory is not None, model.cuttable)
+        self._info = ModelInfo(
+            length,
+            model.vocabulary_size,
+            description,
+            model.memory is not None,
+            model.cuttable,
+            config.max_output_tokens,
+        )
         self._inbox: SimpleQueue[Sequence | None] = SimpleQueue()
         if disk is not None:
             disk.wake = lambda: self._inbox.put(None)
@@ -154,9 +161,7 @@ class EmbeddedEngine:
                 f"The server is busy: {capacity} requests are running or waiting. Please try again later.",
                 retry_after=min(max(waits, 1), 60),
             )
-        room = self._info.context_length - length
-        wanted = self._config.max_output_tokens if sampling.max_tokens is None else sampling.max_tokens
-        max_tokens = min(wanted, room)
+        max_tokens = self._info.most_output(length, sampling.max_tokens)
         stream = EventStream(asyncio.get_running_loop(), self._forget)
         sampler = LlamaSampler(self._model, sampling, max_tokens)
         vocabulary = shown(self._model, self._model.control_token, sampling.calls)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, insert, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Insert, Table, delete, insert, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from headstart.ledger.rollup import DAY, HOUR, MINUTE, rollup
 from headstart.ledger.tables import batches, latencies, sums, usage
@@ -31,7 +32,7 @@ def write(connection: Connection, batch: Batch, now: float) -> None:
     new = _upsert(connection, batches).values(id=batch.id, time=now).on_conflict_do_nothing()
     if connection.execute(new.returning(batches.c.id)).first() is None:
         return
-    connection.execute(insert(usage), [row._asdict() for row in batch.rows])
+    _many(connection, insert(usage), [_storable(row) for row in batch.rows])
     totals, times = rollup(batch.rows)
     # In one order, so that two servers never wait for each other's rows.
     _add(connection, sums, [{**cell._asdict(), **totals[cell]._asdict()} for cell in sorted(totals)])
@@ -52,7 +53,25 @@ def _add(connection: Connection, table: Table, figures: list[dict[str, Any]]) ->
     statement = _upsert(connection, table)
     keys = [column.name for column in table.primary_key]
     added = {c.name: c + statement.excluded[c.name] for c in table.columns if c.name not in keys}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=added), figures)
+    _many(connection, statement.on_conflict_do_update(index_elements=keys, set_=added), figures)
+
+
+def _many(connection: Connection, statement: Insert, rows: list[dict[str, Any]]) -> None:
+    """Execute a statement for many rows, past SQLAlchemy's work for each: it took as long as all the rest."""
+    compiled = statement.compile(dialect=connection.dialect)
+    assert isinstance(compiled, SQLCompiler)
+    order = compiled.positiontup
+    given: Any = rows if order is None else [tuple(map(row.__getitem__, order)) for row in rows]
+    connection.exec_driver_sql(str(compiled), given)
+
+
+def _storable(row: Usage) -> dict[str, Any]:
+    """A row's fields. PostgreSQL keeps no text with a NUL, which a client may have sent."""
+    fields = row._asdict()
+    for name in ("cache_key", "path"):
+        if fields[name] is not None and "\0" in fields[name]:
+            fields[name] = fields[name].replace("\0", "\\0")
+    return fields
 
 
 def _upsert(connection: Connection, table: Table) -> Any:

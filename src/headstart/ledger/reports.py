@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Column, Connection, func, select
 
-from headstart.ledger.database import Database
 from headstart.ledger.rollup import DAY, HOUR, MINUTE, Dimension, Sums, percentile
 from headstart.ledger.tables import latencies, sums, usage
 from headstart.types import Usage
@@ -52,11 +53,24 @@ class Line(NamedTuple):
     cold: Latency = Latency()
 
 
+class Readable(Protocol):
+    """A database, as far as reports need one."""
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A transaction that sees one state of the database."""
+
+
 class Reports:
     """Questions to a ledger. Blocking; raises SQLAlchemy's errors."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Readable) -> None:
         self._database = database
+
+    @contextmanager
+    def at_once(self) -> Iterator[Reports]:
+        """Answers of one moment to all that is asked within, however busy the ledger is."""
+        with self._database.read() as connection:
+            yield Reports(_Moment(connection))
 
     def total(self, over: Span) -> Line:
         """All requests."""
@@ -92,6 +106,18 @@ class Reports:
         )
         with self._database.read() as connection:
             return int(connection.execute(asked).scalar() or 0)
+
+
+class _Moment:
+    """A transaction that is open already."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """See `Readable.read`."""
+        yield self._connection
 
 
 def _lines(connection: Connection, by: Dimension, over: Span, group: Column[Any], same: Column[Any]) -> list[Line]:

@@ -50,6 +50,11 @@ class Sums(NamedTuple):
         return self.cached / self.input if self.input else None
 
     @property
+    def is_cost_known(self) -> bool:
+        """Whether the cost says anything: beside requests that have no price, no cost is not known to be $0."""
+        return bool(self.priced and (self.priced == self.requests or self.cost or self.uncached_cost))
+
+    @property
     def saved(self) -> int:
         """What the cache saved, in picodollars; less than nothing where writes were never read."""
         return self.uncached_cost - self.cost

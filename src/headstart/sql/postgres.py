@@ -88,6 +88,8 @@ def _with_driver(url: str) -> URL:
         parsed = None
     if parsed is None or parsed.get_backend_name() not in ("postgresql", "postgres") or not parsed.database:
         raise StartError("The ledger's URL is to be like postgresql://USER:PASSWORD@HOST/DATABASE.")
+    if "@" in (parsed.host or ""):  # the rest of a password, which would be told as a host that isn't found
+        raise StartError("The ledger's URL has more than one @: write one in a password as %40.")
     return parsed.set(drivername="postgresql+psycopg")
 
 

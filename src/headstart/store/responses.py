@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, delete, exists, insert, literal, select, update
+from sqlalchemy import Connection, delete, exists, insert, literal, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from headstart.errors import StoreFailed
@@ -74,12 +74,22 @@ class Stored(NamedTuple):
 class ResponseStore:
     """Keeps responses for `days`, in at most `max_bytes` of the database; beyond that the oldest go.
 
-    An organisation finds its own alone. `clock` gives Unix time in seconds. Every method raises `StoreFailed`; what
-    fails for one reason again and again is logged once.
+    An organisation finds its own alone; one of `private`, those under zero data retention, finds nothing, and what was
+    stored of it before goes with the next sweep. `clock` gives Unix time in seconds. Every method raises `StoreFailed`;
+    what fails for one reason again and again is logged once.
     """
 
-    def __init__(self, database: Database, *, days: float, max_bytes: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        days: float,
+        max_bytes: int,
+        clock: Callable[[], float],
+        private: Collection[str] = (),
+    ) -> None:
         self._database = database
+        self._private = private
         self._life = days * DAY
         self._max_bytes = max_bytes
         self._clock = clock
@@ -107,7 +117,7 @@ class ResponseStore:
         return await self._write(self._delete, organisation, id)
 
     async def sweep(self) -> None:
-        """Remove what has expired."""
+        """Remove what has expired, and what is of organisations that came under zero data retention."""
         while await self._write(self._sweep):
             pass
         await self._aside(self._database.checkpoint)
@@ -226,9 +236,10 @@ class ResponseStore:
         return True
 
     def _sweep(self) -> bool:
-        """Remove some of what has expired; whether there may be more."""
+        """Remove some of what is to go; whether there may be more."""
+        old = responses.c.created_at <= self._clock() - self._life
         expired = select(responses.c.number).where(
-            responses.c.body.is_not(None), responses.c.created_at <= self._clock() - self._life
+            responses.c.body.is_not(None), or_(old, responses.c.organisation.in_(tuple(self._private)))
         )
         with self._database.write() as connection:
             numbers = connection.scalars(expired.limit(SWEPT_AT_ONCE)).all()
@@ -237,6 +248,8 @@ class ResponseStore:
         return len(numbers) == SWEPT_AT_ONCE
 
     def _find(self, connection: Connection, organisation: str, id: str) -> int | None:
+        if organisation in self._private:
+            return None
         return connection.scalar(
             select(responses.c.number)
             .filter_by(id=id, organisation=organisation)

@@ -40,6 +40,8 @@ class Spans:
     """
 
     def __init__(self, endpoint: str) -> None:
+        # It would repeat for every batch what is reported once, and tell headers that it can't read, secrets and all.
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         try:
             self._exporter = _Reported(OTLPSpanExporter(endpoint), endpoint)
             self._processor = BatchSpanProcessor(self._exporter)
@@ -48,8 +50,6 @@ class Spans:
         provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
         provider.add_span_processor(self._processor)
         self._tracer = provider.get_tracer("headstart", __version__)
-        # From here on its log would repeat for every batch what is reported once.
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
 
     def take(self, row: Usage, gaps: Sequence[int], traceparent: str | None = None) -> None:  # noqa: ARG002
         """Make the span of a request. `traceparent`: the client's W3C header, which makes it part of a trace of theirs;

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 PROTOCOL = "http/protobuf"
 
 
@@ -38,6 +39,9 @@ def open_spans(environ: Mapping[str, str]) -> Spans | None:
     for name in PROTOCOLS:
         if (protocol := environ.get(name, PROTOCOL).strip()) not in ("", PROTOCOL):
             raise StartError(f"{name} is {protocol[:64]!r}, but spans are sent by {PROTOCOL}, usually to port 4318.")
+    for name in HEADERS:
+        if any("=" not in pair for pair in environ.get(name, "").split(",") if pair.strip()):
+            raise StartError(f"{name} is to be like NAME=VALUE,NAME=VALUE. (Its value is not shown: it may be secret.)")
     try:
         from headstart.telemetry.otlp import Spans
     except ModuleNotFoundError as error:

@@ -152,6 +152,13 @@ class ModelInfo:
     cuttable: bool = True
     """Whether that can be cut into blocks."""
 
+    usual_output: int = 2_048
+    """Output tokens at most of a request that names no limit."""
+
+    def most_output(self, input: int, asked: int | None) -> int:
+        """Output tokens at most of a request with so many input tokens, which asks for so many."""
+        return max(min(self.usual_output if asked is None else asked, self.context_length - input), 0)
+
     def kept(self, plan: Plan) -> Plan:
         """The plan as far as this model can follow it."""
         if not self.cacheable:
