@@ -248,10 +248,13 @@ def test_zero_data_retention_by_a_key(open_firm: OpenFirm) -> None:
     }
     with open_firm(keys) as house:
         for name, kept in (("private", False), ("beside", False), ("other", True)):
-            answer = house.ask(name, store=True)
+            answer = house.ask(name, store=True, prompt_cache_key="a patient")
             assert answer.prompt_cache_retention == ("24h" if kept else "in_memory")
             assert house.get(f"/v1/responses/{answer.id}", name).status_code == (200 if kept else 404)
-        assert [row.organisation for row in house.rows()] == ["clinic", "clinic", "acme"]
+        rows = house.rows()
+        assert [row.organisation for row in rows] == ["clinic", "clinic", "acme"]
+        assert [(row.cache_key is None, row.path is None) for row in rows[:2]] == [(True, True)] * 2
+        assert rows[2].cache_key not in (None, "a patient")
 
 
 @pytest.mark.parametrize(

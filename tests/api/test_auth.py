@@ -106,13 +106,15 @@ def test_another_process(key_file: Path) -> None:
 
 
 def test_file_that_goes_away(key_file: Path) -> None:
-    """A file that was there and is gone opens nothing."""
+    """A file that was there and is gone opens nothing, until it is back."""
     ring = KeyRing(key_file)
     key = ring.create("laptop")
-    key_file.unlink()
+    away = key_file.rename(key_file.with_name("away"))
     for header in (None, f"Bearer {key}"):
         with pytest.raises(Unauthenticated):
             ring.authenticate(header)
+    away.rename(key_file)
+    assert ring.authenticate(f"Bearer {key}").name == "laptop"
 
 
 def test_names(key_file: Path) -> None:

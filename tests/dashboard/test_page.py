@@ -57,7 +57,7 @@ async def test_the_headline_has_the_servers_totals(page: Page, board: Board) -> 
             line(cost="1.25", uncached_cost="1", saved="-0.25"),
             {
                 "saved": "-$0.25",
-                "saved-words": "cost $1.25 instead of $1.00: writes that were not read yet cost more than reads saved",
+                "saved-words": "cost $1.25 instead of $1.00",
             },
         ),
         (line(saved="0", cost="12345.678", uncached_cost="12345.678"), {"saved": "$0.00", "unpriced": ""}),
@@ -76,6 +76,13 @@ async def test_figures_that_are_not_usual(page: Page, board: Board, totals: Any,
     board.data["totals"] = totals
     await opened(page, board)
     await texts(page, shown)
+
+
+async def test_who_loses_money_is_named(page: Page, board: Board) -> None:
+    """The model whose writes cost most more than its reads saved."""
+    board.data["models"] = [line("gpt-4.1-mini"), line("gpt-5.6", saved="-0.25"), line("other", saved="-0.01")]
+    await opened(page, board)
+    await expect(page.locator("#saved-words")).to_contain_text("; gpt-5.6 lost $0.25 by writes that nobody has read")
 
 
 async def test_causes_are_ranked_and_the_first_is_open(page: Page, board: Board) -> None:

@@ -148,7 +148,7 @@ def naive(rows: Iterable[Usage]) -> dict[str, Any]:
     figures: dict[str, Any] = {
         name: sum(getattr(row, name) for row in rows) for name in ("input", "cached", "written", "output", "missed")
     }
-    timed = [row for row in rows if row.ttft is not None]
+    timed = [row for row in rows if row.ttft is not None and row.cause != "below_minimum"]
     return figures | {
         "requests": len(rows),
         "warm": sum(row.warm for row in rows),

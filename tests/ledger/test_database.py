@@ -222,6 +222,13 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_a_password_with_an_at_sign_is_not_told() -> None:
+    """It would be taken for a part of the host, which is named where it isn't found."""
+    with pytest.raises(StartError, match="%40") as caught:
+        open_database("postgresql://user:very@secret@127.0.0.1/db")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"])
 def test_a_url_may_name_postgresql_in_its_ways(scheme: str, postgres: Postgres) -> None:
     """As hosters write it, and as SQLAlchemy does."""

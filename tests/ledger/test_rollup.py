@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ledger.rows import NOW, recount, row, usages
+from tests.ledger.rows import NOW, is_timed, recount, row, usages
 
 from headstart.ledger.rollup import DAY, DIMENSIONS, GRAINS, HOUR, MINUTE, Cell, Sums, bucket_of, percentile, rollup
 from headstart.types import Usage
@@ -29,10 +29,10 @@ def test_a_rollup_is_what_a_recount_says(rows: list[Usage]) -> None:
     for (cell, warm, _), requests in latencies.items():
         found[cell, warm] += requests
     for (cell, warm), requests in found.items():
-        inside = [one for one in rows if cell.start <= one.time < cell.start + cell.grain and one.ttft is not None]
+        inside = [one for one in rows if cell.start <= one.time < cell.start + cell.grain and is_timed(one)]
         by = [one for one in inside if cell.dimension == "all" or (getattr(one, cell.dimension) or "") == cell.value]
         assert requests == sum(one.warm == warm for one in by)
-    assert found.total() == sum(one.ttft is not None for one in rows) * len(GRAINS) * len(DIMENSIONS)
+    assert found.total() == sum(map(is_timed, rows)) * len(GRAINS) * len(DIMENSIONS)
 
 
 @given(

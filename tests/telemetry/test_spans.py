@@ -325,6 +325,14 @@ def test_what_can_not_be_used(environ: Mapping[str, str], message: str) -> None:
         open_spans(environ)
 
 
+def test_headers_that_can_not_be_are_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A secret with a colon for an equals sign: neither the error nor any log has it."""
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_HEADERS": "Auth: TOPSECRET"}
+    with pytest.raises(StartError, match="OTEL_EXPORTER_OTLP_HEADERS is to be like NAME=VALUE") as caught:
+        open_spans(environ)
+    assert "TOPSECRET" not in str(caught.value) + caplog.text
+
+
 def test_queue_that_can_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK's own variables too."""
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")

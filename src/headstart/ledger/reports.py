@@ -36,7 +36,8 @@ def span(seconds: float, now: float, grain: int | None = None) -> Span:
 
 
 class Latency(NamedTuple):
-    """Times to the first token, in seconds, of requests that had one; within 2.5 %."""
+    """Times to the first token, in seconds, of requests that had one and a prompt long enough to be cached; within
+    2.5 %."""
 
     requests: int = 0
     p50: float | None = None

@@ -1,4 +1,5 @@
-"""What rows come to: their sums by time and dimension, and histograms of their times to the first token. Pure.
+"""What rows come to: their sums by time and dimension, and histograms of their times to the first token: warm, and
+cold, which leaves out prompts that are too short to be cached. Pure.
 
     rows ──> groups of one minute and the same names ──> minutes, hours, days; each by all, model, organisation, …
 
@@ -92,7 +93,7 @@ def rollup(rows: Iterable[Usage]) -> Rollup:
         )
         for place, figure in enumerate(figures):
             group[place] += figure
-        if row.ttft is not None:
+        if row.ttft is not None and row.cause != "below_minimum":
             times[names][row.warm, bucket_of(row.ttft)] += 1
     sums: dict[Cell, Sums] = {}
     latencies: Counter[tuple[Cell, bool, int]] = Counter()

@@ -14,7 +14,7 @@ export function showHeadline(data, range) {
   write(byId("hit-rate"), percent(totals.hit_rate));
   fillBar(byId("hit-rate-bar"), totals.hit_rate);
   write(byId("hit-rate-tokens"), `${count(totals.cached)} of ${count(totals.input)} tokens`);
-  showSaved(totals);
+  showSaved(totals, data.models);
   showFirstToken(totals.ttft);
   write(byId("requests"), count(totals.requests));
   write(byId("requests-warm"), `${count(totals.warm)} read from the cache`);
@@ -24,7 +24,7 @@ export function showHeadline(data, range) {
   announce(data, range);
 }
 
-function showSaved(totals) {
+function showSaved(totals, models) {
   write(byId("saved"), dollars(totals.saved));
   byId("saved").classList.toggle("loss", Number(totals.saved) < 0);
   const unpriced = totals.requests - totals.priced;
@@ -34,8 +34,9 @@ function showSaved(totals) {
     return;
   }
   const words = byId("saved-words");
-  const loss = Number(totals.saved) < 0 ? ": writes that were not read yet cost more than reads saved" : "";
-  write(words, `cost ${dollars(totals.cost)} instead of ${dollars(totals.uncached_cost)}${loss}`);
+  const [worst] = models.filter((model) => Number(model.saved) < 0).sort((one, other) => one.saved - other.saved);
+  const loser = worst ? `; ${worst.value} lost ${dollars(String(-worst.saved))} by writes that nobody has read` : "";
+  write(words, `cost ${dollars(totals.cost)} instead of ${dollars(totals.uncached_cost)}${loser}`);
   write(byId("unpriced"), unpriced ? `without ${counted(unpriced, "request that has", "requests that have")} no known price` : "");
 }
 

@@ -22,7 +22,7 @@ export const causeName = (cause) => NAMES[cause] ?? cause;
 const EXAMPLES = [
   { name: "time", label: "Time", cell: (one) => timeOf(one.time) },
   { name: "model", label: "Model", cell: (one) => one.model },
-  { name: "place", label: "Where it parts", cell: placeOf },
+  { name: "place", label: "Where it differs", cell: placeOf },
   { name: "missed", label: "Tokens missed", number: true, cell: (one) => `${count(one.missed)} of ${count(one.input)}` },
   { name: "who", label: "From", cell: (one) => [one.organisation, one.key].filter(Boolean).join(", ") },
   { name: "id", label: "Response", cell: (one) => make("code", {}, one.id) },
@@ -32,7 +32,7 @@ const EXAMPLES = [
 export function showMisses(causes) {
   const missed = causes.reduce((sum, cause) => sum + cause.missed, 0);
   const most = Math.max(...causes.map((cause) => cause.missed));
-  const words = `${counted(missed, "token")} could have been read from the cache besides. The worst cause comes first.`;
+  const words = `${count(missed)} more ${missed === 1 ? "token" : "tokens"} could have been read from the cache. The worst cause comes first.`;
   write(byId("misses-words"), causes.length ? words : "Every request read all that could be read.");
   reconcile(byId("causes"), causes, (cause) => cause.cause, buildCause, (item, cause) => updateCause(item, cause, most));
   const first = byId("causes").querySelector("details");
