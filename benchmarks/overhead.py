@@ -37,7 +37,7 @@ from headstart.prompt.template import DEMO_TEMPLATE, ChatTemplate
 from headstart.prompt.tokenizer import OpenAITokenizer
 
 MODEL = "gpt-4.1-mini"
-REQUESTS = 400
+REQUESTS = 800
 """Of a round."""
 AT_ONCE = 8
 BODY = json.dumps({"model": MODEL, "input": "What is overfitting?", "max_output_tokens": 16}).encode()

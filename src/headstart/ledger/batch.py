@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Insert, Table, delete, insert, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Dialect, Table, delete, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from headstart.ledger.rollup import DAY, HOUR, MINUTE, rollup
 from headstart.ledger.tables import batches, latencies, sums, usage
@@ -16,6 +18,10 @@ from headstart.types import Usage
 MINUTES_KEPT = 2 * DAY
 HOURS_KEPT = 400 * DAY
 BATCHES_KEPT = DAY
+DIALECTS: Mapping[str, Dialect] = {
+    "sqlite": SQLiteDialect_pysqlite(),
+    "postgresql": PGDialect_psycopg(),  # type: ignore[no-untyped-call]  # SQLAlchemy's own omission
+}
 PURGED_AT_ONCE = 5_000
 """Rows deleted in one transaction: a batch waits for no more."""
 
@@ -29,53 +35,52 @@ class Batch(NamedTuple):
 
 def write(connection: Connection, batch: Batch, now: float) -> None:
     """Write a batch and what it comes to, unless it is there already."""
-    new = _upsert(connection, batches).values(id=batch.id, time=now).on_conflict_do_nothing()
+    new = _upsert(connection.dialect.name, batches).values(id=batch.id, time=now).on_conflict_do_nothing()
     if connection.execute(new.returning(batches.c.id)).first() is None:
         return
-    _many(connection, insert(usage), [_storable(row) for row in batch.rows])
+    _insert(connection, usage, [_storable(row) for row in batch.rows])
     totals, times = rollup(batch.rows)
     # In one order, so that two servers never wait for each other's rows.
-    _add(connection, sums, [{**cell._asdict(), **totals[cell]._asdict()} for cell in sorted(totals)])
-    _add(
-        connection,
-        latencies,
-        [
-            {**cell._asdict(), "warm": int(warm), "bucket": bucket, "requests": times[cell, warm, bucket]}
-            for cell, warm, bucket in sorted(times)
-        ],
-    )
+    _insert(connection, sums, [(*cell, *totals[cell]) for cell in sorted(totals)])
+    counts = [(*cell, int(warm), bucket, times[cell, warm, bucket]) for cell, warm, bucket in sorted(times)]
+    _insert(connection, latencies, counts)
 
 
-def _add(connection: Connection, table: Table, figures: list[dict[str, Any]]) -> None:
-    """Add to the figures that are there."""
-    if not figures:
+def _insert(connection: Connection, table: Table, rows: list[tuple[Any, ...]]) -> None:
+    """Insert rows, in the order of the columns; where the table has keys, add to the figures that are there. Past
+    SQLAlchemy's work for each row, which took longer than all the rest."""
+    if not rows:
         return
-    statement = _upsert(connection, table)
+    sql, is_positional = _statement(connection.dialect.name, table)
+    names = table.columns.keys()
+    connection.exec_driver_sql(sql, rows if is_positional else [dict(zip(names, row, strict=True)) for row in rows])
+
+
+@cache
+def _statement(dialect: str, table: Table) -> tuple[str, bool]:
+    """What inserts a row, in SQL, and whether it takes values by their places."""
+    statement: Any = _upsert(dialect, table)
     keys = [column.name for column in table.primary_key]
-    added = {c.name: c + statement.excluded[c.name] for c in table.columns if c.name not in keys}
-    _many(connection, statement.on_conflict_do_update(index_elements=keys, set_=added), figures)
-
-
-def _many(connection: Connection, statement: Insert, rows: list[dict[str, Any]]) -> None:
-    """Execute a statement for many rows, past SQLAlchemy's work for each: it took as long as all the rest."""
-    compiled = statement.compile(dialect=connection.dialect)
-    assert isinstance(compiled, SQLCompiler)
+    if keys:
+        added = {c.name: c + statement.excluded[c.name] for c in table.columns if c.name not in keys}
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=added)
+    compiled = statement.compile(dialect=DIALECTS[dialect])
     order = compiled.positiontup
-    given: Any = rows if order is None else [tuple(map(row.__getitem__, order)) for row in rows]
-    connection.exec_driver_sql(str(compiled), given)
+    assert order is None or order == table.columns.keys(), "values come in the order of the columns"
+    return str(compiled), order is not None
 
 
-def _storable(row: Usage) -> dict[str, Any]:
-    """A row's fields. PostgreSQL keeps no text with a NUL, which a client may have sent."""
-    fields = row._asdict()
+def _storable(row: Usage) -> Usage:
+    """The row as PostgreSQL can keep it, too: it has no text with a NUL, which a client may have sent."""
     for name in ("cache_key", "path"):
-        if fields[name] is not None and "\0" in fields[name]:
-            fields[name] = fields[name].replace("\0", "\\0")
-    return fields
+        text = getattr(row, name)
+        if text is not None and "\0" in text:
+            row = row._replace(**{name: text.replace("\0", "\\0")})
+    return row
 
 
-def _upsert(connection: Connection, table: Table) -> Any:
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+def _upsert(dialect: str, table: Table) -> Any:
+    return (sqlite if dialect == "sqlite" else postgresql).insert(table)
 
 
 def purge(connection: Connection, now: float, days: float) -> bool:

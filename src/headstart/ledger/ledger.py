@@ -29,7 +29,7 @@ from headstart.types import Usage
 
 log = logging.getLogger("headstart.ledger")
 
-GATHERING = 0.5
+GATHERING = 0.9
 """Seconds from a row's coming to its batch's."""
 BATCH_ROWS = 2_000
 MOST_WAITING = 50_000
