@@ -164,7 +164,8 @@ def counted(rows: Sequence[Usage]) -> dict[str, Any]:
         "saved": uncached - cost if known else None,
     }
     for name, warm in (("ttft_warm", True), ("ttft_cold", False)):
-        times = sorted(one.ttft for one in rows if one.ttft is not None and (one.cached > 0) is warm)
+        timed = [one for one in rows if one.cause != "below_minimum" and one.warm is warm]
+        times = sorted(one.ttft for one in timed if one.ttft is not None)
         figures[f"{name}_requests"] = len(times)
         for share in (50, 95):
             at = times[math.ceil(share * len(times) / 100) - 1] if times else None
