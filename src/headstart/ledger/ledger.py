@@ -82,7 +82,7 @@ class Ledger:
                 return
             self._recorded += 1
             self._rows.append(row)
-            if len(self._rows) == 1:
+            if len(self._rows) in (1, BATCH_ROWS):
                 self._changed.notify_all()
 
     def state(self) -> State:
