@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from headstart.cli.usage_report import exact, money, short, spreadsheet_text, time_text
+from headstart.cli.usage_report import money, short, spreadsheet_text, time_text
+from headstart.types import dollars
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def test_names_are_no_formulas(name: str, text: str) -> None:
 )
 def test_money(cost: int, text: str, digits: str) -> None:
     """To the millionth for people, and to the last digit for scripts."""
-    assert (money(cost), exact(cost)) == (text, digits)
+    assert (money(cost), dollars(cost)) == (text, digits)
 
 
 @pytest.mark.parametrize(

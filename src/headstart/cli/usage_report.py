@@ -15,6 +15,7 @@ from rich.text import Text
 
 from headstart.cli.cache_report import wide_console
 from headstart.cli.figures import harmless, iso, plural
+from headstart.types import dollars
 
 if TYPE_CHECKING:
     from headstart.ledger.reports import Latency, Line, Span, Sums
@@ -93,9 +94,9 @@ def figures(line: Line) -> dict[str, Any]:
         "missed_tokens": sums.missed,
         "hit_rate": sums.hit_rate,
         "priced_requests": sums.priced,
-        "cost": exact(sums.cost) if known else None,
-        "uncached_cost": exact(sums.uncached_cost) if known else None,
-        "saved": exact(sums.saved) if known else None,
+        "cost": dollars(sums.cost) if known else None,
+        "uncached_cost": dollars(sums.uncached_cost) if known else None,
+        "saved": dollars(sums.saved) if known else None,
         **latency_figures("ttft_warm", line.warm),
         **latency_figures("ttft_cold", line.cold),
     }
@@ -194,8 +195,9 @@ def notes(sums: Sums) -> list[str]:
 def print_causes(console: Console, report: Report) -> None:
     """Why no more was read, what cost most first, and what to do about it."""
     from headstart.cache.diagnosis import remedy_of
+    from headstart.ledger.reports import worst_first
 
-    causes = sorted(report.causes, key=lambda line: (-line.sums.missed, -line.sums.requests, line.value))
+    causes = worst_first(report.causes)
     shown = causes if report.by == "cause" else causes[:SHOWN_CAUSES]
     if shown:
         console.print("\nWhy no more was read from the cache, and what to do", style="bold")
@@ -209,13 +211,6 @@ def print_causes(console: Console, report: Report) -> None:
 
 
 # -------------------------------------------------------------------------------------------------------------- figures
-
-
-def exact(cost: int) -> str:
-    """Picodollars in dollars, to the last digit: `0.001846`."""
-    dollars, rest = divmod(abs(cost), 10**12)
-    digits = f"{dollars}.{rest:012}".rstrip("0").rstrip(".")
-    return f"-{digits}" if cost < 0 else digits
 
 
 def money(cost: int) -> str:

@@ -10,7 +10,7 @@ from headstart.api.receipt import Receipt
 from headstart.cache.diagnosis import remedy_of
 from headstart.engine.base import EngineStats
 from headstart.ledger.ledger import Ledger
-from headstart.ledger.reports import Dimension, Line, Span, Sums
+from headstart.ledger.reports import Dimension, Line, Span, Sums, worst_first
 from headstart.types import Prefix, Usage, dollars
 
 PATIENCE = 1.0
@@ -49,11 +49,6 @@ def no_ledger(over: Span) -> dict[str, Any]:
     nothing: dict[str, Any] = {name: [] for name in ("course", "models", "organisations", "keys", "causes")}
     state = {"failing": False, "waiting": 0, "lost": 0, "message": OFF}
     return {**_times(over), "ledger": state, "totals": _line(Line("", Sums())), **nothing}
-
-
-def worst_first(causes: Sequence[Line]) -> list[Line]:
-    """Causes of misses: by the tokens that could have been read, then by requests."""
-    return sorted(causes, key=lambda line: (-line.sums.missed, -line.sums.requests, line.value))
 
 
 def of_engine(names: Sequence[str], stats: EngineStats, prefixes: Sequence[Prefix]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -13,7 +13,7 @@ from headstart.ledger.rollup import DAY, HOUR, MINUTE, Dimension, Sums, percenti
 from headstart.ledger.tables import latencies, sums, usage
 from headstart.types import Usage
 
-__all__ = ["Dimension", "Latency", "Line", "Reports", "Span", "Sums", "span"]
+__all__ = ["Dimension", "Latency", "Line", "Reports", "Span", "Sums", "span", "worst_first"]
 
 MINUTES_UP_TO = 6 * HOUR
 HOURS_UP_TO = 8 * DAY
@@ -52,6 +52,11 @@ class Line(NamedTuple):
     sums: Sums
     warm: Latency = Latency()
     cold: Latency = Latency()
+
+
+def worst_first(causes: Iterable[Line]) -> list[Line]:
+    """Causes of misses: by the tokens that could have been read, then by requests."""
+    return sorted(causes, key=lambda line: (-line.sums.missed, -line.sums.requests, line.value))
 
 
 class Readable(Protocol):
