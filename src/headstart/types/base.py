@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-TokenIds = npt.NDArray[np.int32]
-"""Token ids of a prompt or a part of one, shape (n,)."""
+TokenIds: TypeAlias = "npt.NDArray[np.int32]"
+"""Token ids of a prompt or a part of one, shape (n,). A command's help needs these words, and no numbers."""
 
 BLOCK_TOKENS = 128
 """Tokens of one physical block; also the step of an interval model's boundaries (docs/contract.md, interval models)."""
