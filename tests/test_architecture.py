@@ -22,6 +22,7 @@ ALLOWED = {
     "engine": {*SHARED, "config", "engine"},
     "pipeline": {*SHARED, *STAGES},
     "telemetry": {*SHARED, "engine", "telemetry"},
+    "simulate": {*SHARED, "cache", "simulate"},
     "api": {*SHARED, "api", "pipeline", "config", "engine", "ledger", "store"},
     "dashboard": {*SHARED, "dashboard", "api", "cache", "engine", "ledger", "sql"},
 }

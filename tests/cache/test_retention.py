@@ -6,18 +6,18 @@ import random
 from collections.abc import Iterator, Sequence
 
 import pytest
-from benchmarks.retention import Request, hit_rate
+from tests.simulate.traces import trace_of
 
 from headstart.cache.density import LeastHitDensity
 from headstart.cache.retention import RETENTIONS
+from headstart.simulate.replay import hit_rate
 
 Prompt = Sequence[str]
 
 
 def rate(policy: str, capacity: int, prompts: Sequence[Prompt]) -> float:
     """Share of all blocks that were there."""
-    named = [[tuple(prompt[: at + 1]) for at in range(len(prompt))] for prompt in prompts]
-    return hit_rate(policy, capacity, [Request(len(blocks), blocks) for blocks in named])
+    return hit_rate(policy, capacity, trace_of(prompts))
 
 
 @pytest.mark.parametrize("name", RETENTIONS)

@@ -23,7 +23,7 @@ def headstart(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "demo", "bench", "usage", "version", "keys create", "keys list", "keys revoke"]
+    "command", ["serve", "demo", "bench", "usage", "simulate", "version", "keys create", "keys list", "keys revoke"]
 )
 def test_help_teaches(command: str) -> None:
     """Every command's help has an example of it, within 80 columns."""

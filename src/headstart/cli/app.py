@@ -17,6 +17,7 @@ from headstart.cli import cache, keys
 from headstart.cli.bench import bench
 from headstart.cli.demo import demo
 from headstart.cli.serve import serve
+from headstart.cli.simulate import simulate
 from headstart.cli.usage import usage
 from headstart.errors import StartError
 
@@ -32,6 +33,7 @@ app.command()(serve)
 app.command()(demo)
 app.command()(bench)
 app.command()(usage)
+app.command()(simulate)
 app.add_typer(keys.app, name="keys")
 app.add_typer(cache.app, name="cache")
 
