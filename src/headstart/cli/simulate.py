@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from headstart.cli.figures import harmless, plural
+from headstart.cli.figures import duration, harmless, plural
 from headstart.errors import StartError
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ def simulate(
 ) -> None:
     """Show what caches of other sizes, policies and lives would have read of a trace's prompts.
 
-    A trace has the hashed blocks of each request's prompt (timestamp, input_length, hash_ids), as those of
-    Mooncake, Bailian and AIPerf do. Nothing is sent anywhere.
+    A trace has a line for each request, with its prompt's hashed blocks
+    (timestamp, input_length, hash_ids), as those of Mooncake, Bailian and
+    AIPerf do. Nothing is sent anywhere.
 
     Example: [bold]headstart simulate trace.jsonl --capacity 1M --capacity 2.6M[/]
     """
@@ -168,7 +169,7 @@ def print_report(console: Console, document: dict[str, Any], policies: Sequence[
     requests, tokens = document["requests"], document["input_tokens"]
     console.print(
         f"{plural(requests, 'request', 'requests')}, {short(tokens)} input tokens in blocks of "
-        f"{document['block_tokens']}, over {document['seconds'] / 3600:,.1f} h.\n"
+        f"{document['block_tokens']}, over {duration(document['seconds'])}.\n"
         f"A cache without bounds would read {document['unbounded']:.1%} of them."
     )
     for skipped in document["skipped"]:

@@ -10,6 +10,7 @@ read off the trace.
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -105,8 +106,8 @@ def read(lines: Iterable[bytes], *, block: int | None = None) -> Trace:
     """The trace of these lines. `block`: tokens of a block, if it isn't to be found out. Raises `ValueError`, in a
     sentence, if no line can be read, or if it can't be told how many tokens a block has."""
     names: dict[int | str, int] = {}
-    times, lengths, outputs, starts = [], [], [], [0]
-    blocks: list[int] = []
+    times, blocks = array("d"), array("q")  # eight bytes each, where a list takes four times as many
+    lengths, outputs, starts = array("q"), array("q"), array("q", [0])
     seconds = False
     skipped = 0
     examples: list[Skipped] = []
@@ -122,16 +123,16 @@ def read(lines: Iterable[bytes], *, block: int | None = None) -> Trace:
         times.append(request.timestamp)
         lengths.append(request.input_length)
         outputs.append(request.output_length)
-        blocks += [names.setdefault(name, len(names)) for name in request.hash_ids]
+        blocks.extend([names.setdefault(name, len(names)) for name in request.hash_ids])
         starts.append(len(blocks))
     if not lengths:
-        reason = f": line {examples[0].line}: {examples[0].reason}" if examples else "."
-        raise ValueError(f"No request can be read{reason}")
+        reason = f"line {examples[0].line}: {examples[0].reason}" if examples else "there is none."
+        raise ValueError(f"No request can be read: {reason}")
     trace = Trace(
         np.array(times) * (1.0 if seconds else 0.001),
-        np.array(lengths),
-        np.array(outputs),
-        np.array(starts),
+        np.array(lengths, np.int64),
+        np.array(outputs, np.int64),
+        np.array(starts, np.int64),
         np.array(blocks, np.int64),
         block or 0,
         skipped,
