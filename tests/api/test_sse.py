@@ -24,7 +24,7 @@ def test_first_delta_comes_at_once(client: openai.OpenAI, server: Any) -> None:
         first = next(time.monotonic() for event in stream if event.type == "response.output_text.delta")
         for _ in stream:
             pass
-    assert first - begun < 0.5
+    assert first - begun < 1
     assert time.monotonic() - begun > 1.5
 
 

@@ -214,7 +214,7 @@ def test_a_hostile_megabyte_takes_no_longer_than_any_text(piece: str) -> None:
     begun = time.process_time()
     for offset in range(500_000, 500_010):
         kind_of(text, offset)
-    assert time.process_time() - begun < 0.5
+    assert time.process_time() - begun < 2
 
 
 def test_every_kind_has_a_remedy_of_one_sentence() -> None:

@@ -241,8 +241,8 @@ def test_a_dead_collector_delays_nothing(caplog: pytest.LogCaptureFixture) -> No
             slowest = max(slowest, time.perf_counter() - begun)
         begun = time.perf_counter()
         spans.close()
-        assert time.perf_counter() - begun < 2.2
-    assert slowest < 0.25
+        assert time.perf_counter() - begun < 4
+    assert slowest < 1.5
     time.sleep(0.1)
     assert len(caplog.records) <= 1
 
@@ -254,11 +254,11 @@ def test_a_slow_collector_delays_nothing(collector: Collector) -> None:
     begun = time.perf_counter()
     for _ in range(600):
         spans.take(PLAIN, NO_GAPS)
-    assert time.perf_counter() - begun < 1
+    assert time.perf_counter() - begun < 3
     begun = time.perf_counter()
     spans.close()
     spans.close()
-    assert time.perf_counter() - begun < 2.2
+    assert time.perf_counter() - begun < 4
 
 
 def test_failures_are_reported_once(

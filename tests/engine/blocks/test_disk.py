@@ -110,7 +110,7 @@ def test_nothing_waits_for_the_disk(running: Start, gate: threading.Event) -> No
     tier.update([block(0)])
     tier.remove([digest_of(2)])
     assert fetched(tier, digest_of(1)) is not None
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert tier.pending_bytes == sum(state(number).nbytes for number in range(3))
     assert not tier.flush(0.05)
     assert tier.completed() == []
