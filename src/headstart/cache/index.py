@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 
 from headstart.cache.prefixes import top
 from headstart.cache.tree import BlockTree
-from headstart.types import BLOCK_TOKENS, Lost, Namespace, Plan, Prefix, StoredBlock
+from headstart.types import BLOCK_TOKENS, CacheReport, Lost, Namespace, Plan, Prefix, StoredBlock
 
 
 class PrefixIndex(BlockTree):
@@ -193,6 +193,19 @@ class PrefixIndex(BlockTree):
                 self.store(digest, 1)
         self.release(reversed(chain))
         self.drops()
+
+    def serve(self, plan: Plan, now: float) -> CacheReport:
+        """All that becomes of a prompt that is answered at once: for a fake engine or a replay, as `write`."""
+        self.expire(now)
+        read = self.match(plan, now)
+        lost = self.lost(plan, read, now)
+        self.read(plan, read, now)
+        self.hit(plan, read)
+        plan, reserved = self.reserve(plan, now)
+        self.write(plan, now)
+        self.unreserve(reserved)
+        refused = plan.refused(read)
+        return CacheReport(read, plan.written(read), plan.length - read, from_ram=read, refused=refused, lost=lost)
 
     def restore(self, stored: Iterable[StoredBlock], now: float) -> None:
         """What is on disk from before: into an empty index. A life is never longer than a full one from now."""

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from headstart import __version__
 from headstart.cli import cache, keys
+from headstart.cli.audit import audit
 from headstart.cli.bench import bench
 from headstart.cli.demo import demo
 from headstart.cli.serve import serve
@@ -34,6 +35,7 @@ app.command()(demo)
 app.command()(bench)
 app.command()(usage)
 app.command()(simulate)
+app.command()(audit)
 app.add_typer(keys.app, name="keys")
 app.add_typer(cache.app, name="cache")
 

@@ -150,19 +150,10 @@ class FakeEngine:
             yield Finished("stop", count + bool(limit), seconds)
 
     def _prefill(self, plan: Plan) -> CacheReport:
-        now = self._clock()
-        self._index.expire(now)
-        read = self._index.match(plan, now)
-        lost = self._index.lost(plan, read, now)
-        self._index.read(plan, read, now)
-        self._index.hit(plan, read)
-        plan, reserved = self._index.reserve(plan, now)
-        self._index.write(plan, now)
-        self._index.unreserve(reserved)
-        self._prefilled += plan.length - read
-        self._read += read
-        refused = plan.refused(read)
-        return CacheReport(read, plan.written(read), plan.length - read, from_ram=read, refused=refused, lost=lost)
+        report = self._index.serve(plan, self._clock())
+        self._prefilled += report.prefilled
+        self._read += report.read
+        return report
 
 
 class _Run:

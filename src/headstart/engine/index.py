@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from headstart.types import Drops, Lost, Namespace, Plan, Prefix, StoredBlock, Tally
+from headstart.types import CacheReport, Drops, Lost, Namespace, Plan, Prefix, StoredBlock, Tally
 
 
 class Index(Protocol):
@@ -48,6 +48,9 @@ class Index(Protocol):
 
     def write(self, plan: Plan, now: float) -> None:
         """All of the prompt is held, by an engine whose blocks have no bytes."""
+
+    def serve(self, plan: Plan, now: float) -> CacheReport:
+        """All that becomes of a prompt in such an engine: what was read, and what is written."""
 
     def hold(self, plan: Plan, start: int, stop: int, now: float) -> list[int]:
         """A sequence that held tokens [0, start) holds [0, stop); returns where the tails end that it holds besides."""

@@ -23,6 +23,7 @@ from genai_prices import Usage, calc_price
 from genai_prices.types import TieredPrices
 
 from headstart.errors import StartError
+from headstart.ledger.prices import Provider
 from headstart.types import PICO
 
 PER_TOKEN = PICO // 10**6
@@ -217,19 +218,25 @@ class PriceList:
         return self._own.get(model) or self._published(self._like.get(model, model))
 
     def _published(self, model: str) -> TokenPrice | None:
-        return _published(model, int(self._clock() // 60))
+        return published(model, self._clock())
+
+
+def published(model: str, when: float, provider: Provider = "openai") -> TokenPrice | None:
+    """A provider's price of a model at that Unix time; None if there is none by the token. Claude's writes for an hour
+    stand in the place of those for 12."""
+    return _published(model, int(when // 60), provider)
 
 
 @lru_cache(KEPT)
-def _published(model: str, minute: int) -> TokenPrice | None:
-    """OpenAI's price of a model in that minute of Unix time; None if there is none by the token.
+def _published(model: str, minute: int, provider: Provider) -> TokenPrice | None:
+    """The price in that minute.
 
     Tokens of a sort that has no price cost as much as any input token, and an output token nothing where only input is
     paid for, as genai-prices has it.
     """
     when = datetime.fromtimestamp(minute * 60, UTC)
     try:
-        listed = calc_price(Usage(), model_ref=model, provider_id="openai", genai_request_timestamp=when).model_price
+        listed = calc_price(Usage(), model_ref=model, provider_id=provider, genai_request_timestamp=when).model_price
     except LookupError:
         return None
     plain, output = listed.input_mtok, listed.output_mtok
@@ -238,7 +245,11 @@ def _published(model: str, minute: int) -> TokenPrice | None:
     read, write = (plain if price is None else price for price in (listed.cache_read_mtok, listed.cache_write_mtok))
     prices = (plain, read, write, write, Decimal(0) if output is None else output)
     starts = {-1} | {tier.start for price in prices if isinstance(price, TieredPrices) for tier in price.tiers}
-    return TokenPrice.of({start: [_beyond(price, start) for price in prices] for start in starts})
+    tiers = {start: [_beyond(price, start) for price in prices] for start in starts}
+    if provider == "anthropic":
+        for rates in tiers.values():
+            rates[3] = 2 * rates[0]  # docs/contract.md, Claude
+    return TokenPrice.of(tiers)
 
 
 def _beyond(price: Decimal | TieredPrices, start: int) -> Decimal:
