@@ -16,6 +16,7 @@ from headstart import __version__
 from headstart.cli import cache, keys
 from headstart.cli.audit import audit
 from headstart.cli.bench import bench
+from headstart.cli.check import check
 from headstart.cli.demo import demo
 from headstart.cli.serve import serve
 from headstart.cli.simulate import simulate
@@ -36,6 +37,7 @@ app.command()(bench)
 app.command()(usage)
 app.command()(simulate)
 app.command()(audit)
+app.command()(check)
 app.add_typer(keys.app, name="keys")
 app.add_typer(cache.app, name="cache")
 
