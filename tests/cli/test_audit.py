@@ -29,7 +29,7 @@ def test_one_screen() -> None:
     output = printed(TIMESTAMP)
     assert len(output.splitlines()) <= 24
     assert max(map(len, output.splitlines())) <= 100
-    for words in ("A timestamp breaks the prefix", "Predicted (rules)", "88.4%", "⟦0000-00-00x00:00:00x⟧", "a day"):
+    for words in ("A timestamp breaks the prefix", "Predicted", "88.4%", "⟦0000-00-00x00:00:00x⟧", "a day"):
         assert words in output
     assert "Parcels" not in output
     assert "Current time" not in output

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 SHOWN = 5
 """Findings on the screen; all of them are in --json."""
 SUMS = {
-    "observed": "Observed (answers)",
-    "predicted": "Predicted (rules)",
-    "attainable": "Attainable (mended)",
-    "uncached": "Without a cache",
+    "observed": "Observed",
+    "predicted": "Predicted",
+    "attainable": "Attainable",
+    "uncached": "Uncached",
 }
 
 
@@ -40,6 +40,8 @@ def print_report(console: Console, told: dict[str, Any], logs: Sequence[str]) ->
             cells = (f"{of['hit_rate']:.1%}", *(f"{of[each]:,}" for each in _TOKENS), money(of["input_dollars"]))
             table.add_row(title, *cells)
     console.print(table)
+    told_by = "observed by the log's answers, " if told["total"]["observed"] else ""
+    console.print(f"[dim]Hit rates: {told_by}predicted by the rules, attainable with all of this mended.[/]\n")
     findings = told["findings"]
     if not findings:
         console.print("Nothing to mend: what could be read was read.")
@@ -65,6 +67,7 @@ def _print_skipped(console: Console, told: dict[str, Any]) -> None:
 
 
 def _print_finding(console: Console, number: int, finding: dict[str, Any], *, several: bool) -> None:
+    from rich.padding import Padding
     from rich.text import Text
 
     from headstart.audit.words import title
@@ -89,9 +92,11 @@ def _print_finding(console: Console, number: int, finding: dict[str, Any], *, se
         text.append(f"⟦{harmless(example['value'])}⟧", style="yellow")
         text.append(harmless(example["after"]), style="dim")
         console.print(text)
-    console.print(Text(f"   {harmless(' '.join(filter(None, (finding['remedy'], finding['note']))), 400)}"))
+    remedy = harmless(" ".join(filter(None, (finding["remedy"], finding["note"]))), 400)
+    console.print(Padding(Text(remedy), (0, 0, 0, 3)))
     if finding["changes"]:
-        console.print(Text(f"   What the model sees changes: {finding['changes']}", style="dim"))
+        changes = Text(f"What the model sees changes: {finding['changes']}", style="dim")
+        console.print(Padding(changes, (0, 0, 0, 3)))
 
 
 def money(dollars: float | None) -> str:
