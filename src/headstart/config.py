@@ -198,6 +198,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     data_dir: str = ""
     max_body: int | str = "32MiB"
     """Bytes of one request's body; more is refused unread with 413."""
+    capture: str = ""
+    """A file to which answered requests are appended, prompts and all, for `headstart audit`; empty: none."""
+    capture_max: int | str = "1GiB"
+    """Bytes that it may have; then no more is captured."""
     models: tuple[ModelConfig, ...] = (
         ModelConfig(name="gpt-4.1-mini"),
         ModelConfig(name="gpt-5.6", generation="breakpoint"),
@@ -244,6 +248,7 @@ def load(path: Path | None, overrides: dict[str, Any]) -> Config:
             bytes_of(cache)
     if bytes_of(config.store.max_bytes) < 2**20:
         raise StartError("store.max_bytes: at least 1MiB, or no response fits.")
+    bytes_of(config.capture_max)
     if bytes_of(config.max_body) < 1024:
         raise StartError("max_body: at least 1 KiB, or no request fits.")
     names = [model.name for model in config.models]

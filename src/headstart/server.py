@@ -21,6 +21,7 @@ from headstart import __version__
 from headstart.accounts import Accounts
 from headstart.api.app import create_app
 from headstart.api.auth import KeyRing, PrivateOrganisations
+from headstart.api.capture import Capture
 from headstart.cache.index import PrefixIndex
 from headstart.cache.policy import Terms, rules_for
 from headstart.cache.promises import PromiseBudget
@@ -254,6 +255,7 @@ def load_secret(path: Path) -> bytes:
 
 def build_app(config: Config, pipeline: Pipeline, keys: KeyRing, store: ResponseStore, accounts: Accounts) -> Starlette:
     """The application, whose end closes the engines, the store and the ledger."""
+    capture = Capture(Path(config.capture).expanduser(), bytes_of(config.capture_max)) if config.capture else None
     app = create_app(
         pipeline,
         keys,
@@ -262,6 +264,7 @@ def build_app(config: Config, pipeline: Pipeline, keys: KeyRing, store: Response
         store_default=config.store.default,
         zero_data_retention=private_organisations(config, keys),
         meter=accounts.meter,
+        capture=capture,
         more=accounts.routes,
     )
 
@@ -273,6 +276,8 @@ def build_app(config: Config, pipeline: Pipeline, keys: KeyRing, store: Response
         await close_engines(pipeline)
         await store.close()
         await accounts.close()
+        if capture is not None:
+            await asyncio.to_thread(capture.close)
 
     app.router.lifespan_context = lifespan
     return app
@@ -300,6 +305,8 @@ def _greet(console: Console, config: Config, pipeline: Pipeline, keys: KeyRing) 
         f"  {'API keys required' if keys.required else 'no API keys: this machine only'}; data in {config.data_path}"
     )
     console.print(f"  dashboard: [link]http://{host}:{config.port}/dashboard[/link]{admin}")
+    if config.capture:
+        console.print(f"  answered requests, prompts and all, are captured in {config.capture}")
     if config.store.default:
         console.print(f"  responses are stored for {config.store.days:g} days, unless a request says 'store': false")
 

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headstart.api import openapi
 from headstart.api.auth import KeyRing
+from headstart.api.capture import Capture
 from headstart.api.chat import Chat
 from headstart.api.connection import ClientGone
 from headstart.api.desk import Desk, json
@@ -45,6 +46,7 @@ def create_app(
     store_default: bool = False,
     zero_data_retention: Container[str] = frozenset(),
     meter: Meter | None = None,
+    capture: Capture | None = None,
     more: Callable[[Desk], Sequence[BaseRoute]] = lambda _: (),
     clock: Callable[[], float] = time.time,
     token: Callable[[int], str] = secrets.token_hex,
@@ -53,10 +55,12 @@ def create_app(
 
     `store` keeps responses, if there is one: those whose request says so, or, by `store_default`, doesn't say; never
     those of the organisations under `zero_data_retention`.
-    `meter` is what requests are measured by; `more` routes beside OpenAI's, that use the same desk.
+    `meter` is what requests are measured by; `capture` takes those that are answered; `more` routes beside OpenAI's,
+    that use the same desk.
     `clock` gives Unix time in seconds; `token(n)` n random bytes in hexadecimal, for ids.
     """
-    desk = Desk(pipeline, keys, max_body, clock, token, store, store_default, zero_data_retention, meter or Meter())
+    meter = meter or Meter()
+    desk = Desk(pipeline, keys, max_body, clock, token, store, store_default, zero_data_retention, meter, capture)
     responses, stored, chat, models = Responses(desk), StoredResponses(desk), Chat(desk), Models(desk)
     explain = Explain(desk)
     app = Starlette(

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from headstart.api import decoding
 from headstart.api.auth import Key, KeyRing
+from headstart.api.capture import Capture
 from headstart.api.connection import closing, read_body, unless_gone
 from headstart.api.meter import Meter
 from headstart.errors import Unauthenticated
@@ -32,7 +33,7 @@ class Desk:
     """`clock` gives Unix time in seconds; `token(n)` n random bytes in hexadecimal; `max_body` is in bytes.
 
     `store`: None where nothing can be stored. `store_default` is for requests that don't say; nothing of the
-    organisations under `zero_data_retention` is ever stored.
+    organisations under `zero_data_retention` is ever stored, or captured.
     """
 
     pipeline: Pipeline
@@ -44,6 +45,7 @@ class Desk:
     store_default: bool = False
     zero_data_retention: Container[str] = frozenset()
     meter: Meter = field(default_factory=Meter)
+    capture: Capture | None = None
 
     def organisation(self, request: Request) -> str:
         """Whose request it is. Raises `Unauthenticated`."""
@@ -73,6 +75,8 @@ class Desk:
     async def body(self, request: Request, kind: type[T]) -> tuple[T, int]:
         """What is asked, and its size in bytes. Raises `InvalidRequest`, `BodyTooLarge`."""
         raw = await read_body(request, self.max_body)
+        if self.capture is not None:
+            request.state.body = raw
         return await aside(len(raw) > THREADED_BYTES, decoding.decode, raw, kind), len(raw)
 
     async def place(self, request: Request, completion: Completion, id: str) -> Placement:

@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 
 from starlette.requests import Request as HttpRequest
@@ -21,6 +21,7 @@ from headstart.api.limits import Reservation
 from headstart.api.usage import billed, cache_header
 from headstart.errors import RequestError
 from headstart.pipeline import Completion, Placement, ServedModel
+from headstart.store.responses import Item
 from headstart.types import (
     GAP_BOUNDS,
     CacheReport,
@@ -41,13 +42,15 @@ log = logging.getLogger("headstart.api")
 
 
 class Receipt:
-    """One request's. A context around the making of its answer; a stream's goes on behind it, until that is closed."""
+    """One request's. A context around the making of its answer; a stream's goes on behind it, until that is closed.
+    `earlier`: the items that it goes on from."""
 
     def __init__(self, desk: Desk, request: HttpRequest, caller: Key, endpoint: Endpoint) -> None:
         self.caller, self.endpoint, self.time = caller, endpoint, desk.clock()
         self.id = self.model = ""
         self.input = self.output = 0
         self.report: CacheReport | None = None
+        self.earlier: Sequence[Item] = ()
         self._desk, self._request, self._begun = desk, request, time.perf_counter()
         self._asked: Request | None = None
         self._completion: Completion | None = None
@@ -161,6 +164,10 @@ class Receipt:
         if self._reservation is not None:
             self._reservation.settle(row.input + row.output, row.cost)
         self._desk.meter.file(self, row, self._gaps, self._request.headers.get("traceparent"))
+        capture, private = self._desk.capture, self.caller.organisation in self._desk.zero_data_retention
+        if capture is not None and self._completion is not None and self._finished is not None and not private:
+            generation = self._completion.model.generation
+            capture.take(row, self._request.state.body, self.earlier, generation)
 
     def _row(self) -> Usage:
         status, code = self._ending()

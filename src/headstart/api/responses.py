@@ -32,6 +32,7 @@ class Responses:
         desk, organisation = self.desk, receipt.caller.organisation
         body, size = await desk.body(request, ResponsesBody)
         turn = await conversations.turn(desk, organisation, body.previous_response_id, body.store)
+        receipt.earlier = turn.earlier
         body.store = turn.store is not None
         asked = await aside(
             size + size_of(turn.earlier) > THREADED_BYTES, responses_input.request_of, body, turn.earlier

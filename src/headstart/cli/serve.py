@@ -47,6 +47,10 @@ def serve(
         bool | None,
         typer.Option("--store", help="Store responses unless a request says otherwise, as OpenAI does. Default: no"),
     ] = None,
+    capture: Annotated[
+        Path | None,
+        typer.Option(help="Append answered requests, prompts and all, to this file, for headstart audit. Default: no"),
+    ] = None,
     max_sequences: Annotated[int | None, typer.Option(help="Requests computed at once. Default: 8")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens of all running requests together. Default: 32768")] = None,
 ) -> None:
@@ -70,6 +74,7 @@ def serve(
                 )
                 or None,
                 store={"default": True} if store else None,
+                capture=str(capture) if capture else None,
             ),
         )
     )
