@@ -23,7 +23,7 @@ ALLOWED = {
     "pipeline": {*SHARED, *STAGES},
     "telemetry": {*SHARED, "engine", "telemetry"},
     "simulate": {*SHARED, "cache", "simulate"},
-    "audit": {*SHARED, "prompt", "cache", "ledger", "audit"},
+    "audit": {*SHARED, "prompt", "cache", "ledger", "simulate", "audit"},
     "api": {*SHARED, "api", "pipeline", "config", "engine", "ledger", "store"},
     "dashboard": {*SHARED, "dashboard", "api", "cache", "engine", "ledger", "sql"},
 }

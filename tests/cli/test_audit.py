@@ -62,6 +62,34 @@ def test_a_fix_stands_beside_the_old_request() -> None:
     assert "0000-00-00x00:00:00x" in "".join(after.split()).replace("\n", "")
 
 
+def test_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
+    """The curve, the finding with its value marked, the prefixes; no script, no address, no word of the prompt."""
+    path = tmp_path / "report.html"
+    printed(TIMESTAMP, "--html", str(path))
+    page = path.read_text()
+    assert "<mark>0000-00-00x00:00:00x</mark>" in page
+    assert "<polyline" in page
+    assert "88.4%" in page
+    assert "<script" not in page
+    assert "http" not in page
+    assert "Parcels" not in page
+    again = runner.invoke(app, ["audit", TIMESTAMP, "--html", str(tmp_path / "none" / "x.html")])
+    assert "can't be written" in str(again.exception)
+
+
+def test_text_of_the_log_is_escaped(tmp_path: Path) -> None:
+    """Whatever a prompt or a model is called, it is no HTML."""
+    path, log = tmp_path / "report.html", tmp_path / "log.jsonl"
+    lines = [
+        json.dumps({"model": "<b>m", "input": f"<script>user_{n}9a7f{n}</script> " + "Rule. " * 1500}) for n in range(4)
+    ]
+    log.write_text("\n".join(lines))
+    printed(str(log), "--html", str(path), "--show-text")
+    assert "<script" not in path.read_text()
+    assert "<b>" not in path.read_text()
+    assert "&lt;script" in path.read_text()
+
+
 def test_standard_input_and_lines_that_cannot_be_read() -> None:
     """The rest is audited; what was skipped is said."""
     good = Path(TIMESTAMP).read_bytes()

@@ -17,7 +17,7 @@ from hashlib import blake2b
 import msgspec
 
 from headstart.audit.call import Call, Skipped
-from headstart.audit.edits import Edit, applied
+from headstart.audit.edits import applied
 from headstart.audit.findings import REMEDIES, Finding, Rates, Repeats
 from headstart.audit.mending import Study
 from headstart.audit.money import Settings, cost_of
@@ -62,18 +62,17 @@ def audit(calls: Iterable[Call | Skipped], settings: Settings) -> tuple[Report, 
         served = take(call)
         if served is not None:
             by_model[served.call.model].append(served)
-    edits: dict[str, tuple[Edit, ...]] = {}
     for model, served_calls in by_model.items():
-        findings, edits[model] = study.mend(served_calls)
+        findings, report.edits[model] = study.mend(served_calls)
         report.findings += findings
     for served in itertools.chain(*by_model.values()):
-        _attained(report, mended.take(applied(edits[served.call.model], served.call)), settings)
+        _attained(report, mended.take(applied(report.edits[served.call.model], served.call)), settings)
     extrapolated = False
     for call in stream:
         served = take(call)
         if served is not None:
             extrapolated = True
-            changed = applied(edits.get(served.call.model, ()), served.call)
+            changed = applied(report.edits.get(served.call.model, ()), served.call)
             _attained(report, mended.take(changed), settings)
     if extrapolated:
         _extrapolate(report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from headstart.audit.call import Skipped
+from headstart.audit.edits import Edit
 from headstart.audit.findings import Finding
 from headstart.audit.models import Profile
 
@@ -56,7 +57,7 @@ class ModelSum:
 @dataclass
 class Report:
     """All of it. `first` and `last`: Unix times; None where the log has none. `studied`: requests that the edits were
-    tried on; the rest were replayed with what was found."""
+    tried on; the rest were replayed with what was found. `edits`: all of a model's, in their order."""
 
     models: dict[str, ModelSum] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -68,6 +69,7 @@ class Report:
     shuffled: int = 0
     studied: int = 0
     notes: list[str] = field(default_factory=list)
+    edits: dict[str, tuple[Edit, ...]] = field(default_factory=dict)
 
     @property
     def requests(self) -> int:

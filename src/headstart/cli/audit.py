@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from headstart.audit.call import Call, Skipped
+    from headstart.audit.replay import Replay
+    from headstart.audit.report import Report
 
 FORMATS = ("headstart", "otel", "litellm", "langfuse", "openai-batch", "openai", "anthropic")
 """The keys of `audit.formats.known.FORMATS`, which takes a second to import: a test keeps them the same."""
 
+CURVE = 60
+"""Points of a curve on the page."""
+SHOWN_PREFIXES = 100
+"""On the page."""
 Logs = Annotated[
     list[Path], typer.Argument(metavar="LOG…", help="JSON lines, plain, .gz or .zst; - is standard input.")
 ]
@@ -39,6 +45,9 @@ def audit(
     retention: RetentionOption = "24h",
     fix: Annotated[bool, typer.Option("--fix", help="Print requests as they should be, beside the old ones.")] = False,
     show_text: ShowText = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page: the curve, the findings, the prefixes.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
     """Audit a log of requests to OpenAI or Claude: what was cached, what could be, and what breaks it.
@@ -62,11 +71,13 @@ def audit(
 
     show = plain if show_text else masked
     calls = read_logs(logs, format, Console(stderr=True))
-    report, _, head = audited(calls, Settings(retention_of(retention), now=time.time()))
+    report, replay, head = audited(calls, Settings(retention_of(retention), now=time.time()))
     if not report.requests:
         raise StartError(nothing_read(logs, report.examples))
     told = document(report, show)
     changes = [(each, difference(each, show)) for each in fixes(report.findings, head)] if fix else []
+    if html is not None:
+        write_page(html, told, ", ".join(str(path) for path in logs), report, head, replay)
     if as_json:
         if fix:
             told["fixes"] = [
@@ -78,6 +89,37 @@ def audit(
     print_report(console, told, [str(path) for path in logs])
     for each, lines in changes:
         print_fix(console, each.finding, each.line, lines)
+
+
+def write_page(
+    path: Path, told: dict[str, Any], name: str, report: Report, calls: Sequence[Call], replay: Replay
+) -> None:
+    """The report as a page; its curves are of the calls that were studied. Raises `StartError`."""
+    from headstart.audit.edits import applied
+    from headstart.audit.page import page
+
+    mended = [applied(report.edits.get(call.model, ()), call) for call in calls]
+    curves = {"as sent": curve_of(calls), "mended": curve_of(mended)}
+    prefixes = replay.index.prefixes(SHOWN_PREFIXES, replay.now, lambda: None)
+    try:
+        path.write_text(page(told, name, curves, prefixes), encoding="utf-8")
+    except OSError as error:
+        raise StartError(f"{harmless(str(path))} can't be written: {error.strerror or error}.") from error
+
+
+def curve_of(calls: Sequence[Call]) -> list[tuple[float, float]]:
+    """What LRU caches of other sizes would have read: tokens, and the share of the input."""
+    from headstart.audit.tracing import trace_of
+    from headstart.simulate.distances import Reuse
+
+    trace = trace_of(calls)
+    reuse = Reuse(trace)
+    most = max(reuse.most, trace.distinct)
+    if not most:
+        return []
+    capacities = sorted({max(most * part // CURVE, 1) for part in range(1, CURVE + 1)})
+    rates = reuse.by_capacity(capacities)
+    return [(float(blocks * trace.block), rate) for blocks, rate in zip(capacities, rates, strict=True)]
 
 
 def retention_of(text: str) -> Literal["24h", "in_memory"]:

@@ -37,7 +37,10 @@ class Row(NamedTuple):
 
 
 def simulate(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="JSON lines, plain or .gz; - is standard input.")],
+    trace: Annotated[
+        Path,
+        typer.Argument(metavar="TRACE", help="JSON lines, plain or .gz; - is standard input; or a log."),
+    ],
     capacity: Annotated[
         list[str] | None, typer.Option(help="Tokens that the cache holds, as 500k or 2.6M; repeat it for several.")
     ] = None,
@@ -55,7 +58,8 @@ def simulate(
 
     A trace has a line for each request, with its prompt's hashed blocks
     (timestamp, input_length, hash_ids), as those of Mooncake, Bailian and
-    AIPerf do. Nothing is sent anywhere.
+    AIPerf do. A log that headstart audit reads will do, too. Nothing is sent
+    anywhere.
 
     Example: [bold]headstart simulate trace.jsonl --capacity 1M --capacity 2.6M[/]
     """
@@ -90,6 +94,12 @@ def load(path: Path, block: int | None, console: Console) -> Trace:
     from headstart.simulate.trace import read
 
     try:
+        if str(path) != "-" and _is_log(path):
+            from headstart.audit.logs import read as read_log
+            from headstart.audit.tracing import trace_of
+
+            with console.status(f"Reading {harmless(str(path))} …"):
+                return trace_of(read_log(path))
         with console.status(f"Reading {harmless(str(path))} …"), opened(path) as lines:
             return read(lines, block=block)
     except (OSError, EOFError) as error:
@@ -97,6 +107,18 @@ def load(path: Path, block: int | None, console: Console) -> Trace:
         raise StartError(f"{harmless(str(path))} can't be read: {reason}.") from error
     except ValueError as error:
         raise StartError(f"{harmless(str(path))}: {error}") from error
+
+
+def _is_log(path: Path) -> bool:
+    """Whether the file has requests rather than hashes: by its beginning, since a trace names its hashes there."""
+    from headstart.audit.logs import opened as opened_log
+
+    with opened_log(path) as (_, lines):
+        start = lines.read(4096)
+    return any(name in start for name in _OF_LOGS) and b'"hash_ids"' not in start
+
+
+_OF_LOGS = (b'"messages"', b'"input"', b'"body"', b'"request"', b'"resourceSpans"', b'"attributes"')
 
 
 @contextmanager

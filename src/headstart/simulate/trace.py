@@ -138,7 +138,7 @@ def read(lines: Iterable[bytes], *, block: int | None = None) -> Trace:
         skipped,
         tuple(examples),
     )
-    return _in_order(trace if block else trace._replace(block=_block_of(trace)))
+    return in_order(trace if block else trace._replace(block=_block_of(trace)))
 
 
 def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -175,7 +175,7 @@ def _block_of(trace: Trace) -> int:
     return best
 
 
-def _in_order(trace: Trace) -> Trace:
+def in_order(trace: Trace) -> Trace:
     """By time, from 0 on; requests of one time stay in the order of their lines."""
     late = int(np.sum(trace.times < np.maximum.accumulate(trace.times)))
     if late:
