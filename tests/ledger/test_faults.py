@@ -354,6 +354,7 @@ def test_a_kill_costs_the_last_second_at_most(place: Place, database: Database) 
         child = PROCESSES.Process(target=_record_until_killed, args=(place, run, begun))
         child.start()
         assert begun.wait(30)
+        started = time.time()
         time.sleep(0.2 + 0.2 * (run % 5))
         os.kill(child.pid or 0, signal.SIGKILL)
         killed = time.time()
@@ -362,7 +363,7 @@ def test_a_kill_costs_the_last_second_at_most(place: Place, database: Database) 
         own = [one for one in agrees(database) if one.id.startswith(f"{run}-")]
         assert [one.id for one in own] == [f"{run}-{number}" for number in range(len(own))]
         if run % 5 == 4:
-            assert killed - own[-1].time < 2
+            assert killed - (own[-1].time if own else started) < 2  # on a busy machine none may be written yet
         if isinstance(place, Path):
             with database.read() as connection:
                 assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"

@@ -10,8 +10,9 @@ from headstart.audit.call import Call
 from headstart.audit.edits import DropMarks, Edit, Mark, SetOption, applied
 from headstart.audit.findings import REMEDIES, Finding, Group, finding_of, groups, writes_by_model
 from headstart.audit.money import Settings, cost_of, weight
-from headstart.audit.options import Option, marked, options, shared_prefix
+from headstart.audit.options import LOOKED_AT, Option, kind_of, marked, options, shared_prefix
 from headstart.audit.replay import Prompts, Replay, Served
+from headstart.cache.diagnosis import remedy_of
 from headstart.ledger.prices import padding_pays_from, rates_of
 
 ROUNDS = 8
@@ -86,6 +87,8 @@ class Study:
         what is behind the stable part may have to be marked too before anything is read."""
         cost, best = self.cost(now) * WORTH, None
         for option in options(group, self.prompts):
+            if all(applied(option, each.call) is each.call for each in group.served[:LOOKED_AT]):
+                continue
             after = self.replayed(calls, (*edits, *option))
             if group.cause == "prefix_changed" and group.served[0].profile.rules in ("breakpoint", "claude"):
                 for more in self._marks(after):
@@ -104,6 +107,8 @@ class Study:
 
     def _saved(self, finding: Finding, option: Option, before: Sequence[Served], after: Sequence[Served]) -> None:
         finding.edits = option
+        if finding.cause == "prefix_changed" and (kind := kind_of(option[0])) is not None:
+            finding.kind, finding.remedy = kind, remedy_of(finding.cause, kind)
         if len(option) > 1 and isinstance(option[-1], Mark) and finding.cause == "prefix_changed":
             finding.remedy += " Put a breakpoint at the end of what stays the same."
         finding.tokens = sum(each.input - each.read for each in before) - sum(each.input - each.read for each in after)

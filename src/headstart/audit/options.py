@@ -55,6 +55,15 @@ def options(group: Group, prompts: Prompts) -> Iterator[Option]:
         yield from marked(group, prompts)
 
 
+def kind_of(edit: Edit) -> str | None:
+    """What kind of difference it is that this edit mends, if the edit alone tells."""
+    if isinstance(edit, EvenSpaces):
+        return "whitespace"
+    if isinstance(edit, SortText):
+        return "reordered_text" if edit.lines else "reordered_keys"
+    return None
+
+
 def _moved(group: Group) -> Iterator[Option]:
     usual = group.usual()
     if usual is None:
@@ -72,6 +81,10 @@ def _moved(group: Group) -> Iterator[Option]:
     elif kind == "reordered_text":
         yield (SortText(path, parting.start, lines=True),)
     elif kind not in ("edited_history", "setting") and path:
+        if kind in (None, "counter"):  # the texts end in different ways, so what they have in common was not seen
+            yield (EvenSpaces(path),)
+            yield (SortText(path),)
+            yield (SortText(path, parting.start, lines=True),)
         yield (MoveValue(path, parting.start, kind),)
         if kind is None and path != _texts(served.request)[-1].path:
             yield (MoveValue(path, 0, whole=True),)

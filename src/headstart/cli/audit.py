@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,7 +25,7 @@ FORMATS = ("headstart", "otel", "litellm", "langfuse", "openai-batch", "openai",
 
 CURVE = 60
 """Points of a curve on the page."""
-SHOWN_PREFIXES = 100
+SHOWN_PREFIXES = 30
 """On the page."""
 Logs = Annotated[
     list[Path], typer.Argument(metavar="LOG…", help="JSON lines, plain, .gz or .zst; - is standard input.")
@@ -99,7 +99,7 @@ def write_page(
     from headstart.audit.page import page
 
     mended = [applied(report.edits.get(call.model, ()), call) for call in calls]
-    curves = {"as sent": curve_of(calls), "mended": curve_of(mended)}
+    curves = curves_of({"as sent": calls, "mended": mended})
     prefixes = replay.index.prefixes(SHOWN_PREFIXES, replay.now, lambda: None)
     try:
         path.write_text(page(told, name, curves, prefixes), encoding="utf-8")
@@ -107,19 +107,20 @@ def write_page(
         raise StartError(f"{harmless(str(path))} can't be written: {error.strerror or error}.") from error
 
 
-def curve_of(calls: Sequence[Call]) -> list[tuple[float, float]]:
-    """What LRU caches of other sizes would have read: tokens, and the share of the input."""
+def curves_of(logs: Mapping[str, Sequence[Call]]) -> dict[str, list[tuple[float, float]]]:
+    """What LRU caches of other sizes would have read of each: tokens, and the share of the input."""
     from headstart.audit.tracing import trace_of
     from headstart.simulate.distances import Reuse
 
-    trace = trace_of(calls)
-    reuse = Reuse(trace)
-    most = max(reuse.most, trace.distinct)
-    if not most:
-        return []
-    capacities = sorted({max(most * part // CURVE, 1) for part in range(1, CURVE + 1)})
-    rates = reuse.by_capacity(capacities)
-    return [(float(blocks * trace.block), rate) for blocks, rate in zip(capacities, rates, strict=True)]
+    traces = {name: trace_of(calls) for name, calls in logs.items()}
+    most = max(trace.distinct for trace in traces.values())
+    capacities = sorted({max(most * part // CURVE, 1) for part in range(1, CURVE + 1)}) if most else []
+    curves = {}
+    for name, trace in traces.items():
+        rates = Reuse(trace).by_capacity(capacities) if trace.distinct else [0.0] * len(capacities)
+        tokens = [float(blocks * trace.block) for blocks in capacities]
+        curves[name] = list(zip(tokens, rates, strict=True))
+    return curves
 
 
 def retention_of(text: str) -> Literal["24h", "in_memory"]:
