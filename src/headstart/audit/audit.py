@@ -43,7 +43,7 @@ def audit(calls: Iterable[Call | Skipped], settings: Settings) -> tuple[Report, 
     report.studied = len(head)
     study = Study(prompts, settings)
     plain = Replay(prompts, retention=settings.retention, blocks=settings.blocks)
-    mended = Replay(prompts, retention=settings.retention, blocks=settings.blocks)
+    mended = Replay(prompts, retention=settings.retention, blocks=settings.blocks, explained=False)
     rates, repeats = Rates(), Repeats()
     by_model: dict[str, list[Served]] = defaultdict(list)
 
@@ -65,15 +65,19 @@ def audit(calls: Iterable[Call | Skipped], settings: Settings) -> tuple[Report, 
     for model, served_calls in by_model.items():
         findings, report.edits[model] = study.mend(served_calls)
         report.findings += findings
+
+    def attain(served: Served) -> None:
+        edits = report.edits.get(served.call.model, ())
+        _attained(report, mended.take(applied(edits, served.call)) if edits else served, settings)
+
     for served in itertools.chain(*by_model.values()):
-        _attained(report, mended.take(applied(report.edits[served.call.model], served.call)), settings)
+        attain(served)
     extrapolated = False
     for call in stream:
         served = take(call)
         if served is not None:
             extrapolated = True
-            changed = applied(report.edits.get(served.call.model, ()), served.call)
-            _attained(report, mended.take(changed), settings)
+            attain(served)
     if extrapolated:
         _extrapolate(report)
     report.findings += [*rates.findings(), *repeats.findings.values()]

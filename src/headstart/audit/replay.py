@@ -3,7 +3,6 @@ not more. The clock is the log's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -16,10 +15,11 @@ from headstart.cache.diagnosis import Subject, explain
 from headstart.cache.index import PrefixIndex
 from headstart.cache.policy import Rules, Terms, rules_for
 from headstart.cache.records import RecordBook, Recorder
+from headstart.cache.retention import LeastRecentlyUsed
 from headstart.prompt.builder import PromptBuilder
 from headstart.prompt.template import DEMO_TEMPLATE, ChatTemplate
 from headstart.prompt.tokenizer import OpenAITokenizer
-from headstart.types import BLOCK_TOKENS, Explanation, Mark, Namespace, Plan, Prompt, Request, Retention
+from headstart.types import CacheReport, Explanation, Mark, Namespace, Plan, Prompt, Request, Retention
 
 BLOCKS = 1 << 20
 """Blocks that the replayed cache holds, unless told: 134 million tokens. A provider has more; this bounds memory."""
@@ -87,7 +87,7 @@ class Replay:
         prompts: shared by passes.
         retention: of interval models' requests that don't say.
         blocks: that the cache holds.
-        tell: hears of each plan, for who counts blocks.
+        explained: whether each request is told why no more of it was read; else only what was.
     """
 
     def __init__(
@@ -96,11 +96,12 @@ class Replay:
         *,
         retention: Retention = "24h",
         blocks: int = BLOCKS,
-        tell: Callable[[Plan, float], None] | None = None,
+        explained: bool = True,
     ) -> None:
-        self._prompts, self._tell = prompts, tell
+        self._prompts, self._explained = prompts, explained
         self._terms = Terms(SECRET, retention=retention)
-        self.index = PrefixIndex(blocks)
+        policy = LeastRecentlyUsed() if blocks == BLOCKS else None  # a provider's isn't known, nor how much it has
+        self.index = PrefixIndex(blocks, retention=policy)
         self.index.promises.budget = self.index.promises.budget._replace(ram=blocks)
         self._book, self._recorder = RecordBook(), Recorder(SECRET)
         self._rules: dict[tuple[str, int], Rules] = {}
@@ -115,14 +116,9 @@ class Replay:
         namespace = Namespace(call.organisation, call.model, profile.generation, request.cache.key)
         plan = self._plan(profile, prompt, namespace, request)
         report = self.index.serve(plan, self.now)
-        if self._tell is not None:
-            self._tell(plan, self.now)
-        record = self._recorder.record(namespace, request, prompt, plan, self.now)
-        locate = partial(self._prompts.locate, request, prompt)
-        subject = Subject(record, request, prompt, plan, locate, cacheable=profile.rules != "none")
-        why = _by_minimum(explain(subject, report, self._book), profile, prompt)
-        self._count += 1
-        self._book.add(replace(record, id=str(self._count), outcome=why), self.now)
+        why = Explanation(None, None, report)
+        if self._explained:
+            why = self._explain(namespace, request, prompt, plan, report, profile)
         written, long = report.written
         if profile.rules == "interval":  # where writing is free, nobody counts it
             written = long = 0
@@ -130,6 +126,17 @@ class Replay:
             hours = [stop for stop in plan.writes if plan.life(stop).idle > 300 and stop > report.read]
             long = max(hours, default=report.read) - report.read
         return Served(call, profile, request, plan.length, report.read, written - long, long, why, self.now)
+
+    def _explain(
+        self, namespace: Namespace, request: Request, prompt: Prompt, plan: Plan, report: CacheReport, profile: Profile
+    ) -> Explanation:
+        record = self._recorder.record(namespace, request, prompt, plan, self.now)
+        locate = partial(self._prompts.locate, request, prompt)
+        subject = Subject(record, request, prompt, plan, locate, cacheable=profile.rules != "none")
+        why = _by_minimum(explain(subject, report, self._book), profile, prompt)
+        self._count += 1
+        self._book.add(replace(record, id=str(self._count), outcome=why), self.now)
+        return why
 
     def _plan(self, profile: Profile, prompt: Prompt, namespace: Namespace, request: Request) -> Plan:
         if profile.rules == "none":
@@ -149,8 +156,3 @@ def _by_minimum(why: Explanation, profile: Profile, prompt: Prompt) -> Explanati
         remedy = f"{profile.name} caches from {profile.minimum} tokens on, and the longest marked prefix has {longest}."
         return why._replace(cause="below_minimum", remedy=remedy)
     return why
-
-
-def blocks_of(tokens: Sequence[int]) -> int:
-    """Blocks that hold so many tokens each."""
-    return sum(-(-count // BLOCK_TOKENS) for count in tokens)
