@@ -14,6 +14,7 @@ from pathlib import Path
 
 import uvicorn
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 from starlette.applications import Starlette
 
@@ -62,10 +63,11 @@ def serve(config: Config) -> None:
     console = Console(stderr=True)
     keys = prepare(config)
     store, accounts = open_store(config, keys), Accounts(config, load_secret(config.data_path / SECRET_FILE))
+    capture = open_capture(config)
     with listen(config) as listening:
         with console.status("Starting …") as status:
             pipeline = build_pipeline(config, keys, status)
-        app = build_app(config, pipeline, keys, store, accounts)
+        app = build_app(config, pipeline, keys, store, accounts, capture)
         _greet(console, config, pipeline, keys)
         settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
         Server(settings, pipeline).run(sockets=[listening])
@@ -124,6 +126,13 @@ def open_store(config: Config, keys: KeyRing) -> ResponseStore:
         clock=time.time,
         private=private_organisations(config, keys),
     )
+
+
+def open_capture(config: Config) -> Capture | None:
+    """Where answered requests are appended, if anywhere. Raises `StartError`."""
+    if not config.capture:
+        return None
+    return Capture(Path(config.capture).expanduser(), bytes_of(config.capture_max))
 
 
 async def sweep(store: ResponseStore, every: float = SWEEP_SECONDS) -> None:
@@ -253,9 +262,15 @@ def load_secret(path: Path) -> bytes:
     return own_secret(path, "secret")
 
 
-def build_app(config: Config, pipeline: Pipeline, keys: KeyRing, store: ResponseStore, accounts: Accounts) -> Starlette:
-    """The application, whose end closes the engines, the store and the ledger."""
-    capture = Capture(Path(config.capture).expanduser(), bytes_of(config.capture_max)) if config.capture else None
+def build_app(
+    config: Config,
+    pipeline: Pipeline,
+    keys: KeyRing,
+    store: ResponseStore,
+    accounts: Accounts,
+    capture: Capture | None = None,
+) -> Starlette:
+    """The application, whose end closes the engines, the store, the ledger and the capture."""
     app = create_app(
         pipeline,
         keys,
@@ -306,7 +321,7 @@ def _greet(console: Console, config: Config, pipeline: Pipeline, keys: KeyRing) 
     )
     console.print(f"  dashboard: [link]http://{host}:{config.port}/dashboard[/link]{admin}")
     if config.capture:
-        console.print(f"  answered requests, prompts and all, are captured in {config.capture}")
+        console.print(f"  answered requests, prompts and all, are captured in {escape(config.capture)}")
     if config.store.default:
         console.print(f"  responses are stored for {config.store.days:g} days, unless a request says 'store': false")
 

@@ -76,3 +76,16 @@ def test_store_is_openais_default(served: list[Config], tmp_path: Path) -> None:
         (True, 7),
         (True, 7),
     ]
+
+
+def test_capture(served: list[Config], tmp_path: Path) -> None:
+    """`--capture` names the file, before the configuration's own; without either there is none."""
+    file = tmp_path / "headstart.toml"
+    file.write_text('capture = "one.jsonl"\ncapture_max = "2MiB"\n')
+    for options in ([], ["--config", str(file)], ["--config", str(file), "--capture", "other.jsonl"]):
+        runner.invoke(app, ["serve", *options], catch_exceptions=False)
+    assert [(config.capture, config.capture_max) for config in served] == [
+        ("", "1GiB"),
+        ("one.jsonl", "2MiB"),
+        ("other.jsonl", "2MiB"),
+    ]

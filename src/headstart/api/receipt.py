@@ -165,7 +165,8 @@ class Receipt:
             self._reservation.settle(row.input + row.output, row.cost)
         self._desk.meter.file(self, row, self._gaps, self._request.headers.get("traceparent"))
         capture, private = self._desk.capture, self.caller.organisation in self._desk.zero_data_retention
-        if capture is not None and self._completion is not None and self._finished is not None and not private:
+        answered = row.status in ("completed", "incomplete")
+        if capture is not None and self._completion is not None and answered and not private:
             generation = self._completion.model.generation
             capture.take(row, self._request.state.body, self.earlier, generation)
 
