@@ -49,6 +49,10 @@ class Call(NamedTuple):
         return str(self.body.get("model") or "").rpartition("/")[2]
 
 
+OTHER_SHAPE = (TypeError, AttributeError, LookupError, OverflowError)
+"""What a value raises that isn't of the shape that its format has: logs are other people's."""
+
+
 class Skipped(NamedTuple):
     """A line that is not audited, from 1 on, and why."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from headstart.audit.bodies import request_of
-from headstart.audit.call import Call
+from headstart.audit.call import OTHER_SHAPE, Call
 from headstart.audit.paths import steps, value_at, with_value
 from headstart.cache.kinds import kind_of
 
@@ -260,9 +260,12 @@ class DropMarks:
 
 
 def applied(edits: tuple[Edit, ...], call: Call) -> Call:
-    """A call with all these changes, one after the other."""
+    """A call with all these changes, one after the other; without those that don't fit its body."""
     for edit in edits:
-        body = edit.apply(call)
+        try:
+            body = edit.apply(call)
+        except (*OTHER_SHAPE, ValueError):
+            continue
         if body is not None:
             call = call._replace(body=body)
     return call

@@ -60,7 +60,7 @@ class Study:
                     findings.append(finding)
                     edits, now = (*edits, *option), after
                     break
-                if round == 0 and (group.lost >= notable or group.cause == "below_minimum"):
+                if round == 0 and (group.lost >= notable if group.lost else finding.path is not None):
                     finding.estimated = True
                     findings.append(finding)
             else:
@@ -122,8 +122,7 @@ class Study:
         profile = group.served[0].profile
         shared = shared_prefix(group.served, self.prompts)
         if shared is None:
-            finding.note = "They share nothing with one another: there is no prefix to make longer."
-            return
+            return  # there is no prefix to make longer
         lacking = profile.minimum - shared.tokens
         rates = rates_of(group.model, profile.provider)
         finding.path = shared.path

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from headstart.audit.bodies import request_of
-from headstart.audit.call import Call
+from headstart.audit.call import OTHER_SHAPE, Call
 from headstart.audit.models import Profile, profile_of
 from headstart.cache.claude import ClaudeRules
 from headstart.cache.diagnosis import Subject, explain
@@ -16,6 +16,7 @@ from headstart.cache.index import PrefixIndex
 from headstart.cache.policy import Rules, Terms, rules_for
 from headstart.cache.records import RecordBook, Recorder
 from headstart.cache.retention import LeastRecentlyUsed
+from headstart.errors import InvalidRequest
 from headstart.prompt.builder import PromptBuilder
 from headstart.prompt.template import DEMO_TEMPLATE, ChatTemplate
 from headstart.prompt.tokenizer import OpenAITokenizer
@@ -51,8 +52,13 @@ class Prompts:
 
     def build(self, call: Call) -> tuple[Request, Prompt]:
         """A call's request and prompt. Raises `ValueError` for one without a prompt."""
-        request = request_of(call)
-        prompt = self._builder.build(request)
+        try:
+            request = request_of(call)
+            prompt = self._builder.build(request)
+        except OTHER_SHAPE as error:
+            raise ValueError(f"Its body isn't of the shape that the API takes ({type(error).__name__}).") from error
+        except InvalidRequest as error:
+            raise ValueError(error.message) from error
         if call.api == "messages" and (marks := self._tool_marks(call, prompt)):
             prompt = replace(prompt, marks=(*marks, *prompt.marks))
         return request, prompt

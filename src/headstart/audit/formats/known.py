@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from headstart.audit.call import Call, Skipped
+from headstart.audit.call import OTHER_SHAPE, Call, Skipped
 from headstart.audit.formats import exports, openai, spans
 
 
@@ -50,6 +50,9 @@ def calls_of(line: Any, number: int, format: str | None) -> Iterator[Call | Skip
                 return
     except ValueError as error:
         yield Skipped(number, str(error))
+        return
+    except OTHER_SHAPE as error:
+        yield Skipped(number, f"It isn't of the shape that its format has ({type(error).__name__}).")
         return
     what = "a request" if format is None else f"a line of the format '{format}'"
     keys = ", ".join(repr(str(key)[:20]) for key in list(line)[:5])
