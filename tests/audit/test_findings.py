@@ -158,6 +158,17 @@ def test_marks_that_are_right_are_left_alone() -> None:
     assert report.total("predicted").rate > 0.7
 
 
+def test_two_requests_are_enough_for_a_breakpoint() -> None:
+    """The second parts from the first, and a mark in front of that place pays at once."""
+    log = (
+        Call(n + 1, "responses", {"model": "gpt-5.6", "input": f"{RULES}{question}"}, START + n)
+        for n, question in enumerate(("What is overfitting?", "Why regularize?"))
+    )
+    report, _, _ = audit(log, Settings())
+    assert [(found.name, bool(found.edits)) for found in report.findings] == [("boundary_not_marked", True)]
+    assert report.total("attainable").cached > 1500
+
+
 def test_savings_add_up() -> None:
     """Of several findings, to the difference of the replays."""
     log = [

@@ -145,6 +145,10 @@ def marked(group: Group, prompts: Prompts) -> Iterator[Option]:
     """A breakpoint where the group's prompts part."""
     shared = shared_prefix(group.served, prompts)
     places: list[Edit] = [] if shared is None else [Mark(shared.path, shared.prefix)]
+    if shared is None and (usual := group.usual()) is not None:  # one request parts from one of another group
+        served, parting = usual
+        prefix = _cut(served.request.text_at(parting.path or "")[: parting.start])
+        places += [Mark(parting.path or "", prefix)] if prefix else []
     if group.served[0].profile.rules == "claude":
         places.append(MarkLatest())
         yield from ((place, KeepLonger()) for place in places)
